@@ -1,0 +1,67 @@
+# make test   everything: vet, static analysis, race detector, fuzz seeds, real boots
+# make bench  every hot path against its floor, measured in the same run
+# make soak   what takes longer than a reader's patience: fuzzing, repeated kills
+
+SHELL := /bin/bash
+GO    ?= go
+export GOFLAGS := -buildvcs=false
+
+# Run by version, so that tools stay out of the product's module graph.
+GOTESTSUM   := $(GO) run gotest.tools/gotestsum@v1.13.0
+STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOVULNCHECK := $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
+
+BOOT_PACKAGES := qemu-system-x86 ovmf swtpm swtpm-tools tpm2-tools
+FUZZTIME ?= 10m
+
+.PHONY: test deps lint unit recipes build bench soak fuzz
+
+test: deps lint unit recipes
+
+build:
+	$(GO) build -o bin/ ./cmd/vitrine ./cmd/vitrine-node
+
+# As root on Debian, what a real boot needs is installed; anybody else is told.
+deps:
+	@missing=""; \
+	for tool in qemu-system-x86_64 swtpm swtpm_setup tpm2_quote; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	[ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || missing="$$missing OVMF"; \
+	if [ -n "$$missing" ]; then \
+		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+			echo "installing what a measured boot needs:$$missing"; \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(BOOT_PACKAGES) >/dev/null; \
+		else \
+			echo "real boots will be skipped; they need:$$missing"; \
+			echo "  sudo apt-get install --no-install-recommends $(BOOT_PACKAGES)"; \
+		fi; \
+	fi
+
+lint:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$unformatted" ] || { echo "gofmt these: $$unformatted"; exit 1; }
+	$(GO) vet ./...
+	$(STATICCHECK) ./...
+	@if out=$$($(GOVULNCHECK) ./... 2>&1); then echo "govulncheck: no known vulnerability is reached"; \
+	elif echo "$$out" | grep -qE 'no such host|connection refused|Forbidden|timeout|fetching vulnerabilities'; then echo "govulncheck: skipped, the vulnerability database cannot be reached"; \
+	else echo "$$out"; exit 1; fi
+
+# gotestsum lists at its end what was skipped, and why.
+unit:
+	$(GOTESTSUM) --format pkgname --format-hide-empty-pkg -- -race -timeout 20m ./...
+
+# The server inside the example image is a module of its own.
+recipes:
+	cd testdata/recipes/hello-inference/server && $(GO) vet ./... && $(GO) test ./...
+
+bench:
+	$(GO) test -run '^$$' -bench . -benchmem ./...
+
+soak: fuzz
+	VITRINE_SOAK=1 $(GO) test -race -timeout 2h ./log/... ./monitor/...
+
+fuzz:
+	@for pkg in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "fuzzing $$pkg $$target for $(FUZZTIME)"; \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+		done; \
+	done
