@@ -1,0 +1,148 @@
+// Package durable writes files that are, after a crash at any moment, either
+// the old ones or the new ones, and locks a folder for one process.
+package durable
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// WriteFile replaces the file at path by data: it writes beside it, syncs,
+// renames and syncs the folder, so that the name always leads to a whole file
+// and the new one survives a power cut once WriteFile has returned nil. After
+// an error the name leads to either.
+func WriteFile(path string, data []byte, perm fs.FileMode) error {
+	f, err := Beside(path)
+	if err != nil {
+		return err
+	}
+	defer f.Discard()
+	if _, err := f.Write(data); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return f.Commit(path, perm)
+}
+
+// A File is written beside its final name and takes it in one step.
+type File struct {
+	*os.File
+	committed bool
+}
+
+// Beside opens a temporary file in the folder of path. The caller writes it and
+// then calls Commit, or Discard, which is always safe to defer.
+func Beside(path string) (*File, error) {
+	f, err := os.CreateTemp(filepath.Dir(path), tempPattern)
+	if err != nil {
+		return nil, fmt.Errorf("writing beside %s: %w", path, err)
+	}
+	return &File{File: f}, nil
+}
+
+// Commit syncs the file and gives it the name path, which has to be in the same
+// folder.
+func (f *File) Commit(path string, perm fs.FileMode) error {
+	if err := f.Chmod(perm); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("syncing %s: %w", path, err)
+	}
+	if err := f.Close(); err != nil {
+		return fmt.Errorf("closing %s: %w", path, err)
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return fmt.Errorf("renaming to %s: %w", path, err)
+	}
+	f.committed = true
+	return syncDir(filepath.Dir(path))
+}
+
+// Discard closes and removes the file unless it was committed.
+func (f *File) Discard() {
+	if f.committed {
+		return
+	}
+	f.Close()
+	os.Remove(f.Name())
+}
+
+// tempPattern is what os.CreateTemp makes names from; Sweep knows it too.
+const (
+	tempPrefix  = ".beside-"
+	tempPattern = tempPrefix + "*"
+)
+
+// Sweep removes what a crash left half written in dir. Nothing may be writing
+// there: hold the lock of the folder.
+func Sweep(dir string) error {
+	left, err := filepath.Glob(filepath.Join(dir, tempPattern))
+	if err != nil {
+		return err
+	}
+	for _, name := range left {
+		if err := os.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("removing a half-written file: %w", err)
+		}
+	}
+	return nil
+}
+
+// MkdirAll makes dir and its parents, and syncs every folder that gained one.
+func MkdirAll(dir string, perm fs.FileMode) error {
+	if fi, err := os.Stat(dir); err == nil {
+		if !fi.IsDir() {
+			return fmt.Errorf("%s is not a folder", dir)
+		}
+		return nil
+	}
+	parent := filepath.Dir(dir)
+	if parent != dir {
+		if err := MkdirAll(parent, perm); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(dir, perm); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("making the folder %s: %w", dir, err)
+	}
+	return syncDir(parent)
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("syncing the folder %s: %w", dir, err)
+	}
+	defer d.Close()
+	if err := d.Sync(); err != nil {
+		return fmt.Errorf("syncing the folder %s: %w", dir, err)
+	}
+	return nil
+}
+
+// ErrLocked says that another process holds the folder.
+var ErrLocked = errors.New("another process is using this folder; stop it first")
+
+// Lock takes the folder for this process until the returned function is called
+// or the process ends, however it ends. It does not wait: a folder that is
+// taken is [ErrLocked]. The lock is flock(2)'s, on a file named "lock" in dir,
+// which also keeps a second opener in the same process out.
+func Lock(dir string) (unlock func() error, err error) {
+	path := filepath.Join(dir, "lock")
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("locking %s: %w", dir, err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("locking %s: %w", dir, ErrLocked)
+		}
+		return nil, fmt.Errorf("locking %s: %w", dir, err)
+	}
+	return f.Close, nil
+}
