@@ -19,18 +19,14 @@ type TPMInput struct {
 	// Vars is the OVMF VARS file as it is before the boot. Without it PCR 7 is
 	// undetermined.
 	Vars *io.SectionReader
-	// SecureBootFirmware says that the firmware was built with support for
-	// Secure Boot (Debian's OVMF_CODE*.secboot.fd), as opposed to one that does
-	// not know it (OVMF_CODE.fd, OVMF_CODE_4M.fd). The variables' file does not
-	// tell, and PCR 7 depends on it.
-	SecureBootFirmware bool
 }
 
 // TPM predicts the PCRs (SHA-256 bank) of a machine that boots a UKI from a
 // disk through OVMF with Secure Boot off, the only boot entry that is tried
 // being the one that starts the UKI, without load options, option ROMs or files
 // beside the UKI. A host that adds any of these changes a predicted register,
-// which is the purpose.
+// which is the purpose. The firmware is one that knows Secure Boot, as all of
+// Debian's builds do, including those not named for it.
 //
 // Registers are "pcr0" to "pcr15". Undetermined are always pcr0, pcr1 and
 // pcr10; pcr5 and pcr7 where their input is missing; pcr9 where the kernel's
@@ -68,7 +64,7 @@ type tpmPrediction struct {
 func (p *tpmPrediction) firmware(in TPMInput) error {
 	if in.Vars == nil {
 		p.undetermined["pcr7"] = "the file of UEFI variables was not given"
-	} else if err := p.secureBootVariables(in.Vars, in.SecureBootFirmware); err != nil {
+	} else if err := p.secureBootVariables(in.Vars); err != nil {
 		return fmt.Errorf("measuring the UEFI variables: %w", err)
 	}
 	// Ready to boot: the action is measured first, then PCR 0 to 6 are closed.
@@ -94,7 +90,7 @@ func (p *tpmPrediction) firmware(in TPMInput) error {
 
 // secureBootVariables measures PCR 7 (EDK2, SecurityPkg/Tcg/Tcg2Dxe,
 // MeasureAllSecureVariables).
-func (p *tpmPrediction) secureBootVariables(file *io.SectionReader, supported bool) error {
+func (p *tpmPrediction) secureBootVariables(file *io.SectionReader) error {
 	input, _, err := hashInput("vars", section(file))
 	if err != nil {
 		return err
@@ -113,11 +109,9 @@ func (p *tpmPrediction) secureBootVariables(file *io.SectionReader, supported bo
 		return nil
 	}
 	secureBoot := named(guidGlobalVariable, "SecureBoot")
-	if supported {
-		// Without a platform key the firmware is in setup mode, and sets the
-		// volatile variable to 0.
-		variables[secureBoot] = []byte{0}
-	}
+	// Volatile, so not in the file: without a platform key the firmware is in
+	// setup mode, and sets it to 0.
+	variables[secureBoot] = []byte{0}
 	for _, v := range []struct {
 		variableName
 		text string

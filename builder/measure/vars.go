@@ -39,6 +39,11 @@ const (
 	// (EDK2, MdeModulePkg/Include/Guid/VariableFormat.h).
 	variableHeaderLength = 60
 	variableStart        = 0x55aa
+	// variableAdded is the state of a variable in force (VAR_ADDED).
+	variableAdded = 0x3f
+	// variableReplaced is that of one whose update has begun
+	// (VAR_IN_DELETED_TRANSITION): in force unless its successor was added.
+	variableReplaced = 0x3e
 )
 
 // variableName identifies a UEFI variable.
@@ -81,6 +86,7 @@ func parseVars(file *io.SectionReader) (map[variableName][]byte, error) {
 
 func parseVariables(store []byte, at int) (map[variableName][]byte, error) {
 	variables := make(map[variableName][]byte)
+	replaced := make(map[variableName][]byte)
 	for len(store)-at >= variableHeaderLength {
 		header := store[at : at+variableHeaderLength]
 		if binary.LittleEndian.Uint16(header) != variableStart {
@@ -98,17 +104,22 @@ func parseVariables(store []byte, at int) (map[variableName][]byte, error) {
 		nameAt := at + variableHeaderLength
 		dataAt := nameAt + int(nameLength)
 		end := dataAt + int(dataLength)
-		switch state := header[2]; state {
-		// VAR_ADDED, and VAR_ADDED with VAR_IN_DELETED_TRANSITION: an update
-		// that was not finished, where the old value is still in force.
-		case 0x3f, 0x3e:
-			key := variableName{guid(header[44:60]), string(store[nameAt : dataAt-2])}
+		key := variableName{guid(header[44:60]), string(store[nameAt : dataAt-2])}
+		switch header[2] {
+		case variableAdded:
 			if _, twice := variables[key]; twice {
 				return nil, fmt.Errorf("the variable at offset %#x of the store is there a second time", at)
 			}
 			variables[key] = store[dataAt:end]
+		case variableReplaced:
+			replaced[key] = store[dataAt:end]
 		}
 		at = (end + 3) &^ 3
+	}
+	for key, data := range replaced {
+		if _, renewed := variables[key]; !renewed {
+			variables[key] = data
+		}
 	}
 	return variables, nil
 }
