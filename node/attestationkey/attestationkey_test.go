@@ -6,15 +6,12 @@ import (
 	"crypto/x509"
 	"encoding/hex"
 	"encoding/pem"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
-	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
+
+	"github.com/vitrine-dev/vitrine/node/internal/swtpm"
 )
 
 // The template decides which key a TPM makes: another byte here is another key,
@@ -32,7 +29,7 @@ func TestTemplateBytes(t *testing.T) {
 func TestCreate(t *testing.T) {
 	state := t.TempDir()
 
-	tpm, stop := startTPM(t, state)
+	tpm, stop := swtpm.Start(t, state)
 	first := create(t, tpm)
 	again := create(t, tpm)
 	if !bytes.Equal(first.Public, again.Public) {
@@ -40,13 +37,13 @@ func TestCreate(t *testing.T) {
 	}
 	stop()
 
-	tpm, stop = startTPM(t, state)
+	tpm, stop = swtpm.Start(t, state)
 	if rebooted := create(t, tpm); !bytes.Equal(first.Public, rebooted.Public) {
 		t.Error("the key changed when the TPM was started again from its state")
 	}
 	stop()
 
-	tpm, stop = startTPM(t, t.TempDir())
+	tpm, stop = swtpm.Start(t, t.TempDir())
 	if other := create(t, tpm); bytes.Equal(first.Public, other.Public) {
 		t.Error("two TPMs made the same key")
 	}
@@ -70,7 +67,7 @@ func TestCreate(t *testing.T) {
 }
 
 func TestPublicKeyRefuses(t *testing.T) {
-	tpm, stop := startTPM(t, t.TempDir())
+	tpm, stop := swtpm.Start(t, t.TempDir())
 	good := create(t, tpm).Public
 	stop()
 
@@ -121,40 +118,4 @@ func create(t *testing.T, tpm transport.TPM) *Key {
 		t.Fatal(err)
 	}
 	return key
-}
-
-// startTPM runs a software TPM over the state folder until stop is called.
-func startTPM(t *testing.T, state string) (tpm transport.TPM, stop func()) {
-	t.Helper()
-	swtpm, err := exec.LookPath("swtpm")
-	if err != nil {
-		t.Skip("swtpm is not installed: apt-get install swtpm")
-	}
-	// Not in the state folder: a Unix socket's path may have 107 bytes only.
-	dir, err := os.MkdirTemp("", "tpm")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	socket := filepath.Join(dir, "s")
-	command := exec.Command(swtpm, "socket", "--tpm2", "--tpmstate", "dir="+state,
-		"--server", "type=unixio,path="+socket, "--flags", "not-need-init,startup-clear")
-	if err := command.Start(); err != nil {
-		t.Fatal(err)
-	}
-	exited := make(chan struct{})
-	go func() { _ = command.Wait(); close(exited) }()
-	stop = func() {
-		_ = command.Process.Signal(os.Interrupt)
-		<-exited
-	}
-	t.Cleanup(stop)
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-		if tpm, err := linuxudstpm.Open(socket); err == nil {
-			return tpm, stop
-		}
-		if time.Now().After(deadline) {
-			t.Fatal("swtpm did not open its socket within 10 s")
-		}
-	}
 }
