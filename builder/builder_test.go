@@ -1,0 +1,57 @@
+package builder
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// sharedCache is one GOCACHE for the tests of this package: compiling the
+// standard library again for each would take most of their time.
+var sharedCache string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "vitrine-builder-test-*")
+	if err != nil {
+		panic(err)
+	}
+	sharedCache = filepath.Join(dir, "gocache")
+	code := m.Run()
+	removeAll(dir)
+	os.Exit(code)
+}
+
+func tinyTools() Toolchain { return Toolchain{Cache: sharedCache} }
+
+// lockTiny locks the recipe in dir and gives everything for a build of it.
+func lockTiny(t *testing.T, dir string) (Inputs, Cache) {
+	t.Helper()
+	recipe, err := os.ReadFile(filepath.Join(dir, "image.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cache := Cache{t.TempDir()}
+	l, err := LockRecipe(t.Context(), dir, recipe, LockOptions{Toolchain: tinyTools(), Cache: cache})
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock, err := l.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Inputs{Recipe: recipe, Lock: lock, Fetchers: []Fetcher{cache}}, cache
+}
+
+func TestBuildTiny(t *testing.T) {
+	in, _ := lockTiny(t, "testdata/tiny")
+	began := time.Now()
+	out, err := Build(t.Context(), in, Options{OutDir: filepath.Join(t.TempDir(), "out"), Toolchain: tinyTools(), Progress: func(stage string, done, total int64) {
+		t.Logf("%v %s %d/%d", time.Since(began).Round(time.Millisecond), stage, done, total)
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, _ := out.Manifest.Marshal()
+	t.Logf("%s\n%s", in.Lock, text)
+}

@@ -1,0 +1,291 @@
+package builder
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/ulikunitz/xz"
+)
+
+const (
+	// DebianKeyring holds the keys of the Debian archive on a Debian machine.
+	DebianKeyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+	maxReleaseBytes = 4 << 20
+	maxIndexBytes   = 128 << 20 // compressed
+	maxIndexPlain   = 1 << 30
+	maxStanzaBytes  = 1 << 20
+)
+
+// resolve finds, for each pattern, the package for amd64 with the highest
+// version in a Debian release and its updates, on all mirrors. What a mirror
+// says counts only under the signature of a key in keyring.
+func (m *Mirrors) resolve(ctx context.Context, release, keyring string, now time.Time, patterns []string) ([]LockedPackage, error) {
+	type answer struct {
+		found []LockedPackage
+		err   error
+	}
+	var answers []answer
+	var lock sync.Mutex
+	var wg sync.WaitGroup
+	for _, base := range m.URLs {
+		for _, suite := range []string{release, release + "-updates", release + "-security"} {
+			wg.Go(func() {
+				found, err := m.search(ctx, base+"/dists/"+suite, keyring, now, patterns)
+				lock.Lock()
+				defer lock.Unlock()
+				answers = append(answers, answer{found, err})
+			})
+		}
+	}
+	wg.Wait()
+	best := make([]LockedPackage, len(patterns))
+	var reasons []string
+	for _, a := range answers {
+		if a.err != nil {
+			reasons = append(reasons, a.err.Error())
+		}
+		for _, p := range a.found {
+			for i, pattern := range patterns {
+				if matchPattern(pattern, p.Name) && (best[i].Name == "" || newer(p, best[i])) {
+					best[i] = p
+				}
+			}
+		}
+	}
+	for i, p := range best {
+		if p.Name == "" {
+			return nil, fmt.Errorf("locking: %w: no mirror has a Debian package %q for %s: %s", ErrUnavailable, patterns[i], release, strings.Join(reasons, "; "))
+		}
+	}
+	return best, nil
+}
+
+// newer orders candidates for one pattern. The path decides between equals, so
+// that the answer does not depend on which mirror was the fastest.
+func newer(a, b LockedPackage) bool {
+	if c := compareVersions(a.Version, b.Version); c != 0 {
+		return c > 0
+	}
+	if a.Name != b.Name {
+		return a.Name > b.Name
+	}
+	return a.Path < b.Path
+}
+
+// search reads the package index of one suite.
+func (m *Mirrors) search(ctx context.Context, suite, keyring string, now time.Time, patterns []string) ([]LockedPackage, error) {
+	release, err := m.get(ctx, suite+"/Release", maxReleaseBytes)
+	if err != nil {
+		return nil, err
+	}
+	signature, err := m.get(ctx, suite+"/Release.gpg", maxReleaseBytes)
+	if err != nil {
+		return nil, err
+	}
+	if err := verifyRelease(ctx, release, signature, keyring); err != nil {
+		return nil, fmt.Errorf("%s/Release: %w", suite, err)
+	}
+	index, err := parseRelease(release, now)
+	if err != nil {
+		return nil, fmt.Errorf("%s/Release: %w", suite, err)
+	}
+	// The place by digest stays the same while the mirror is being updated.
+	packed, err := m.get(ctx, suite+"/main/binary-amd64/by-hash/SHA256/"+index.sha256, index.size)
+	if err != nil {
+		if packed, err = m.get(ctx, suite+"/"+index.path, index.size); err != nil {
+			return nil, err
+		}
+	}
+	if sum := sha256.Sum256(packed); hex.EncodeToString(sum[:]) != index.sha256 {
+		return nil, fmt.Errorf("%s/%s is not what the signed Release file names: try again when the mirror is up to date", suite, index.path)
+	}
+	plain, err := decompressIndex(index.path, packed)
+	if err != nil {
+		return nil, fmt.Errorf("expanding %s/%s: %w", suite, index.path, err)
+	}
+	found, err := parsePackages(plain, patterns)
+	if err != nil {
+		return nil, fmt.Errorf("reading %s/%s: %w", suite, index.path, err)
+	}
+	return found, nil
+}
+
+// verifyRelease checks the detached OpenPGP signature of a Release file with
+// the tool that apt itself uses: gpgv, or sqv on newer machines.
+func verifyRelease(ctx context.Context, release, signature []byte, keyring string) error {
+	if _, err := os.Stat(keyring); err != nil {
+		return fmt.Errorf("checking the signature: %w: install debian-archive-keyring", err)
+	}
+	dir, err := os.MkdirTemp("", "vitrine-release-*")
+	if err != nil {
+		return fmt.Errorf("checking the signature: %w", err)
+	}
+	defer os.RemoveAll(dir)
+	data, sig := filepath.Join(dir, "Release"), filepath.Join(dir, "Release.gpg")
+	if err := errors.Join(os.WriteFile(data, release, 0o600), os.WriteFile(sig, signature, 0o600)); err != nil {
+		return fmt.Errorf("checking the signature: %w", err)
+	}
+	run := func(tool string, args ...string) ([]byte, error) {
+		cmd := exec.CommandContext(ctx, tool, args...)
+		cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "HOME=" + dir}
+		out := &tail{limit: 64 << 10}
+		cmd.Stdout = out
+		err := cmd.Run()
+		return out.Bytes(), err
+	}
+	if tool, err := exec.LookPath("gpgv"); err == nil {
+		// gpgv fails when one of several keys is not in the keyring, which is so
+		// whenever Debian changes keys; its status lines say what did verify.
+		out, _ := run(tool, "--status-fd", "1", "--keyring", keyring, sig, data)
+		return judgeStatus(string(out))
+	}
+	if tool, err := exec.LookPath("sqv"); err == nil {
+		if _, err := run(tool, "--keyring", keyring, sig, data); err != nil {
+			return fmt.Errorf("checking the signature: no key of %s made it: %w", keyring, err)
+		}
+		return nil
+	}
+	return errors.New("checking the signature: neither gpgv nor sqv is installed, of which apt needs one: install gpgv")
+}
+
+// judgeStatus wants one good signature and no bad one (GnuPG, doc/DETAILS).
+func judgeStatus(status string) error {
+	good := false
+	for line := range strings.Lines(status) {
+		fields := strings.Fields(line)
+		if len(fields) < 2 || fields[0] != "[GNUPG:]" {
+			continue
+		}
+		switch fields[1] {
+		case "GOODSIG":
+			good = true
+		case "BADSIG":
+			return errors.New("checking the signature: it is bad")
+		}
+	}
+	if !good {
+		return errors.New("checking the signature: it is not by a key of the Debian archive")
+	}
+	return nil
+}
+
+// indexFile is one line of a Release file.
+type indexFile struct {
+	path, sha256 string
+	size         int64
+}
+
+// parseRelease finds the package index of main for amd64 in a verified Release
+// file, and refuses a file whose Valid-Until has passed: an old one, replayed,
+// would lock packages with known holes.
+func parseRelease(b []byte, now time.Time) (indexFile, error) {
+	all := stanzas(string(b))
+	if len(all) == 0 {
+		return indexFile{}, errors.New("it is empty")
+	}
+	if until := all[0]["valid-until"]; until != "" {
+		t, err := time.Parse("Mon, 02 Jan 2006 15:04:05 MST", until)
+		if err != nil {
+			return indexFile{}, fmt.Errorf("Valid-Until %q is not a date", until)
+		}
+		if now.After(t) {
+			return indexFile{}, fmt.Errorf("it was valid until %s: check the clock, or use a mirror that is kept up to date", until)
+		}
+	}
+	files := map[string]indexFile{}
+	for line := range strings.Lines(all[0]["sha256"]) {
+		f := strings.Fields(line)
+		if len(f) != 3 {
+			continue
+		}
+		size, err := strconv.ParseInt(f[1], 10, 64)
+		if err != nil || size < 0 || size > maxIndexBytes || checkDigest(f[0]) != nil {
+			continue
+		}
+		files[f[2]] = indexFile{f[2], f[0], size}
+	}
+	for _, ending := range []string{".gz", ".xz"} { // .gz expands four times faster
+		if f, ok := files["main/binary-amd64/Packages"+ending]; ok {
+			return f, nil
+		}
+	}
+	return indexFile{}, errors.New("it names no main/binary-amd64/Packages.gz or .xz of a sane size")
+}
+
+func decompressIndex(name string, b []byte) (io.Reader, error) {
+	var r io.Reader
+	var err error
+	if strings.HasSuffix(name, ".gz") {
+		r, err = gzip.NewReader(bytes.NewReader(b))
+	} else {
+		r, err = xz.NewReader(bytes.NewReader(b))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return io.LimitReader(r, maxIndexPlain), nil
+}
+
+// parsePackages gives the stanzas of a package index whose name matches one of
+// the patterns.
+func parsePackages(r io.Reader, patterns []string) ([]LockedPackage, error) {
+	s := bufio.NewScanner(r)
+	s.Buffer(nil, maxStanzaBytes)
+	s.Split(splitStanzas)
+	var all []LockedPackage
+	for s.Scan() {
+		name, ok := strings.CutPrefix(s.Text(), "Package: ")
+		if !ok {
+			continue
+		}
+		name, _, _ = strings.Cut(name, "\n")
+		matched := false
+		for _, p := range patterns {
+			matched = matched || matchPattern(p, name)
+		}
+		if !matched {
+			continue
+		}
+		f := stanzas(s.Text())[0]
+		if f["architecture"] != "amd64" && f["architecture"] != "all" {
+			continue
+		}
+		size, err := strconv.ParseInt(f["size"], 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("package %s: size %q is not a number", name, f["size"])
+		}
+		p := LockedPackage{Name: name, Version: f["version"], Path: f["filename"], SHA256: f["sha256"], Size: size}
+		probe := Lock{Format: LockFormat, Recipe: p.SHA256, Go: "go1.1", Packages: []LockedPackage{p}}
+		if _, err := probe.check(); err != nil {
+			return nil, err
+		}
+		all = append(all, p)
+	}
+	return all, s.Err()
+}
+
+// splitStanzas is a bufio.SplitFunc for deb822(5).
+func splitStanzas(data []byte, atEOF bool) (int, []byte, error) {
+	if i := bytes.Index(data, []byte("\n\n")); i >= 0 {
+		return i + 2, data[:i+1], nil
+	}
+	if atEOF && len(data) > 0 {
+		return len(data), data, nil
+	}
+	return 0, nil, nil
+}

@@ -1,0 +1,176 @@
+package builder
+
+import (
+	archive "archive/zip"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/mod/module"
+	"golang.org/x/mod/sumdb/dirhash"
+	"golang.org/x/mod/zip"
+)
+
+// listedPackage is what is used of `go list -json`.
+type listedPackage struct {
+	Dir, ImportPath, Name string
+	Module                *listedModule
+	GoFiles, SFiles       []string
+	HFiles, SysoFiles     []string
+	EmbedFiles            []string
+}
+
+type listedModule struct {
+	Path, Version, Dir string
+	Main               bool
+	Replace            *listedModule
+}
+
+const listFields = "-json=Dir,ImportPath,Name,Module,GoFiles,SFiles,HFiles,SysoFiles,EmbedFiles"
+
+// packModule packs what packages of the Go module in folder are compiled from:
+// go.mod, go.sum and the files of the packages in the module itself, for
+// linux/amd64 without cgo. Other modules come from the module proxy, held by
+// go.sum. The zip has no times, owners or modes, and the same files give the
+// same bytes.
+func packModule(ctx context.Context, t Toolchain, home, folder string, packages []string) (zipped []byte, modulePath, h1 string, err error) {
+	defer func() {
+		if err != nil {
+			err = fmt.Errorf("packing the Go module %s: %w", folder, err)
+		}
+	}()
+	folder, err = filepath.Abs(folder)
+	if err != nil {
+		return nil, "", "", err
+	}
+	// go list would walk up to some other go.mod.
+	if _, err := os.Stat(filepath.Join(folder, "go.mod")); err != nil {
+		return nil, "", "", fmt.Errorf("no go.mod: name the folder of a module: %w", err)
+	}
+	out, err := t.run(ctx, home, folder, append([]string{"list", "-deps", listFields, "--"}, packages...)...)
+	if err != nil {
+		return nil, "", "", err
+	}
+	root := folder
+	names := map[string]bool{"go.mod": true}
+	if _, err := os.Stat(filepath.Join(folder, "go.sum")); err == nil {
+		names["go.sum"] = true
+	}
+	dec := json.NewDecoder(bytes.NewReader(out))
+	for {
+		var p listedPackage
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			return nil, "", "", fmt.Errorf("reading what go list printed: %w", err)
+		}
+		if p.Module == nil { // the standard library
+			continue
+		}
+		if r := p.Module.Replace; r != nil && r.Version == "" {
+			return nil, "", "", fmt.Errorf("go.mod replaces %s by the folder %s, which a rebuilder does not have: require a published version", p.Module.Path, r.Path)
+		}
+		if !p.Module.Main {
+			continue
+		}
+		modulePath, root = p.Module.Path, p.Module.Dir
+		dir, err := filepath.Rel(root, p.Dir)
+		if err != nil || !filepath.IsLocal(dir) {
+			return nil, "", "", fmt.Errorf("package %s lies outside its module", p.ImportPath)
+		}
+		for _, name := range slices.Concat(p.GoFiles, p.SFiles, p.HFiles, p.SysoFiles, p.EmbedFiles) {
+			names[path.Join(filepath.ToSlash(dir), filepath.ToSlash(name))] = true
+		}
+	}
+	if modulePath == "" {
+		return nil, "", "", errors.New("none of the packages belongs to it")
+	}
+	var files []zip.File
+	for name := range names {
+		files = append(files, sourceFile{root, name})
+	}
+	slices.SortFunc(files, func(a, b zip.File) int { return strings.Compare(a.Path(), b.Path()) })
+	var buf bytes.Buffer
+	if err := zip.Create(&buf, moduleVersion(modulePath), files); err != nil {
+		return nil, "", "", fmt.Errorf("%w (a module needs a path such as example.org/server)", err)
+	}
+	if buf.Len() > MaxLocalBytes {
+		return nil, "", "", fmt.Errorf("%d bytes, more than the %d that a log stores: embed less", buf.Len(), MaxLocalBytes)
+	}
+	h1, err = hashZip(buf.Bytes())
+	return buf.Bytes(), modulePath, h1, err
+}
+
+// hashZip is dirhash.HashZip for bytes in memory.
+func hashZip(b []byte) (string, error) {
+	z, err := archive.NewReader(bytes.NewReader(b), int64(len(b)))
+	if err != nil {
+		return "", err
+	}
+	files := map[string]*archive.File{}
+	var names []string
+	for _, f := range z.File {
+		files[f.Name] = f
+		names = append(names, f.Name)
+	}
+	return dirhash.Hash1(names, func(name string) (io.ReadCloser, error) { return files[name].Open() })
+}
+
+// moduleVersion is the version under which modules are packed: it stands in the
+// zip's file names and nowhere else.
+func moduleVersion(modulePath string) module.Version {
+	version := "v0.0.0"
+	if _, major, ok := module.SplitPathVersion(modulePath); ok && major != "" {
+		version = strings.Trim(major, "/.") + ".0.0"
+	}
+	return module.Version{Path: modulePath, Version: version}
+}
+
+func checkModulePath(s string) error {
+	if err := module.Check(s, moduleVersion(s).Version); err != nil {
+		return fmt.Errorf("%q is not the path of a Go module", s)
+	}
+	return nil
+}
+
+func checkH1(s string) error {
+	if !strings.HasPrefix(s, "h1:") || len(s) != len("h1:")+44 {
+		return fmt.Errorf("%q is not a hash as in go.sum", s)
+	}
+	return nil
+}
+
+// sourceFile is a zip.File.
+type sourceFile struct{ root, name string }
+
+func (f sourceFile) Path() string                 { return f.name }
+func (f sourceFile) Lstat() (os.FileInfo, error)  { return os.Lstat(f.full()) }
+func (f sourceFile) Open() (io.ReadCloser, error) { return os.Open(f.full()) }
+func (f sourceFile) full() string                 { return filepath.Join(f.root, filepath.FromSlash(f.name)) }
+
+// unpackModule unpacks a locked module into dir, which must be empty or absent.
+// zip.Unzip refuses paths that lead out of dir, links, names that differ only
+// in case, and more than 500 MB.
+func unpackModule(dir string, m LockedModule, zipFile string) error {
+	// First, since it compares sizes with what the zip declares: hashing alone
+	// would expand a bomb to its end.
+	if err := zip.Unzip(dir, moduleVersion(m.Module), zipFile); err != nil {
+		return fmt.Errorf("unpacking the module %s: %w", m.Folder, err)
+	}
+	h1, err := dirhash.HashZip(zipFile, dirhash.Hash1)
+	if err != nil {
+		return fmt.Errorf("reading the packed module %s: %w", m.Folder, err)
+	}
+	if h1 != m.H1 {
+		return fmt.Errorf("reading the packed module %s: its hash is %s, and the lock says %s: lock the recipe again", m.Folder, h1, m.H1)
+	}
+	return nil
+}

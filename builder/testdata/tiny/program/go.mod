@@ -1,0 +1,3 @@
+module vitrine.test/program
+
+go 1.26.0
