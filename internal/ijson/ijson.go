@@ -107,7 +107,8 @@ func window(b []byte, i int) string {
 func syntaxError(err error) error {
 	var syntax *jsontext.SyntacticError
 	if !errors.As(err, &syntax) {
-		return Errorf("", "reading JSON: %v", err)
+		// jsontext says io.EOF alone where there is nothing at all.
+		return Errorf("", "not JSON: %v", err)
 	}
 	path := string(syntax.JSONPointer)
 	if errors.Is(err, jsontext.ErrDuplicateName) {

@@ -7,6 +7,7 @@ import (
 	"crypto/elliptic"
 	"crypto/sha256"
 	"encoding/hex"
+	"io"
 	"math/big"
 	"strings"
 	"testing"
@@ -31,6 +32,22 @@ func testKeyP256(t testing.TB, name string) crypto.Signer {
 		t.Fatal(err)
 	}
 	return key
+}
+
+// A deterministicSigner signs by RFC 6979, so that a vector stays the same.
+type deterministicSigner struct{ *ecdsa.PrivateKey }
+
+func (s deterministicSigner) Sign(_ io.Reader, digest []byte, opts crypto.SignerOpts) ([]byte, error) {
+	return s.PrivateKey.Sign(nil, digest, opts)
+}
+
+func signDeterministic(t testing.TB, payload []byte, key crypto.Signer) []byte {
+	t.Helper()
+	leaf, err := Sign(payload, deterministicSigner{key.(*ecdsa.PrivateKey)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return leaf
 }
 
 func publicKey(t testing.TB, signer crypto.Signer) *PublicKey {

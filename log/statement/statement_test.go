@@ -57,3 +57,9 @@ func TestSignAndParse(t *testing.T) {
 		}
 	}
 }
+
+func TestSampleIdentity(t *testing.T) {
+	if got := releaseID(t).String(); got != sampleIdentity {
+		t.Errorf("the sample release is %s; the faults say %s", got, sampleIdentity)
+	}
+}
