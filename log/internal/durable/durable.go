@@ -43,8 +43,8 @@ func Beside(path string) (*File, error) {
 	return &File{File: f}, nil
 }
 
-// Commit syncs the file and gives it the name path, which has to be in the same
-// folder.
+// Commit syncs the file and gives it the name path, which has to be on the same
+// file system.
 func (f *File) Commit(path string, perm fs.FileMode) error {
 	if err := f.Chmod(perm); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
