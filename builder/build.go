@@ -3,8 +3,6 @@ package builder
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -117,7 +115,7 @@ func Build(ctx context.Context, in Inputs, o Options) (*Output, error) {
 	if err := syncDir(filepath.Dir(out)); err != nil {
 		return nil, fmt.Errorf("building: %w", err)
 	}
-	return &Output{out, b.artefacts, b.manifest}, nil
+	return newOutput(out, b.manifest, b.manifestText), nil
 }
 
 // build is one run of Build.
@@ -129,9 +127,9 @@ type build struct {
 	tool   Toolchain
 	work   string
 
-	files     map[string]string // path of each input by its digest
-	artefacts []Artefact
-	manifest  *Manifest
+	files        map[string]string // path of each input by its digest
+	manifest     *Manifest
+	manifestText []byte
 
 	progressLock sync.Mutex
 }
@@ -307,6 +305,9 @@ func (b *build) compile(ctx context.Context, home string) (map[string]string, er
 		if err := unpackModule(folders[m.Folder], m, b.files[m.SHA256]); err != nil {
 			return nil, err
 		}
+		if err := setTimes(folders[m.Folder], b.now()); err != nil {
+			return nil, err
+		}
 	}
 	return compile(ctx, b.tool, home, filepath.Join(b.work, "programs"), b.recipe, folders, b.now(),
 		b.o.reverse, func(done, total int64) { b.progress("compile", done, total) })
@@ -367,10 +368,7 @@ func (b *build) describe(made *image.Output, out string) error {
 	if err != nil {
 		return err
 	}
-	sum := sha256.Sum256(text)
-	b.manifest = m
-	b.artefacts = append(slices.Clone(m.Artefacts), Artefact{ManifestName, hex.EncodeToString(sum[:]), int64(len(text))})
-	slices.SortFunc(b.artefacts, func(x, y Artefact) int { return strings.Compare(x.Name, y.Name) })
+	b.manifest, b.manifestText = m, text
 	b.progress("describe", 1, 1)
 	return nil
 }

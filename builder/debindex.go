@@ -13,6 +13,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -34,42 +35,52 @@ const (
 // resolve finds, for each pattern, the package for amd64 with the highest
 // version in a Debian release and its updates, on all mirrors. What a mirror
 // says counts only under the signature of a key in keyring.
+//
+// apt's sources name archives of others, too, and mirrors that are down, so one
+// that has nothing to say is passed over. But each of the three suites has to
+// come from somewhere: whoever can hide the security suite could otherwise have
+// a package with known holes locked without a word.
 func (m *Mirrors) resolve(ctx context.Context, release, keyring string, now time.Time, patterns []string) ([]LockedPackage, error) {
-	type answer struct {
-		found []LockedPackage
-		err   error
-	}
-	var answers []answer
+	suites := []string{release, release + "-updates", release + "-security"}
+	had := map[string]bool{}
+	var candidates []LockedPackage
+	var reasons []string
 	var lock sync.Mutex
 	var wg sync.WaitGroup
 	for _, base := range m.URLs {
-		for _, suite := range []string{release, release + "-updates", release + "-security"} {
+		for _, suite := range suites {
 			wg.Go(func() {
 				found, err := m.search(ctx, base+"/dists/"+suite, keyring, now, patterns)
 				lock.Lock()
 				defer lock.Unlock()
-				answers = append(answers, answer{found, err})
+				if err != nil {
+					reasons = append(reasons, err.Error())
+					return
+				}
+				had[suite] = true
+				candidates = append(candidates, found...)
 			})
 		}
 	}
 	wg.Wait()
-	best := make([]LockedPackage, len(patterns))
-	var reasons []string
-	for _, a := range answers {
-		if a.err != nil {
-			reasons = append(reasons, a.err.Error())
-		}
-		for _, p := range a.found {
-			for i, pattern := range patterns {
-				if matchPattern(pattern, p.Name) && (best[i].Name == "" || newer(p, best[i])) {
-					best[i] = p
-				}
-			}
+	if ctx.Err() != nil {
+		return nil, fmt.Errorf("locking: looking for Debian packages: %w", ctx.Err())
+	}
+	slices.Sort(reasons)
+	for _, suite := range suites {
+		if !had[suite] {
+			return nil, fmt.Errorf("locking: %w: no mirror of apt's sources has the suite %s: add one that does, such as http://deb.debian.org/debian and http://deb.debian.org/debian-security: %s", ErrUnavailable, suite, strings.Join(reasons, "; "))
 		}
 	}
-	for i, p := range best {
-		if p.Name == "" {
-			return nil, fmt.Errorf("locking: %w: no mirror has a Debian package %q for %s: %s", ErrUnavailable, patterns[i], release, strings.Join(reasons, "; "))
+	best := make([]LockedPackage, len(patterns))
+	for i, pattern := range patterns {
+		for _, p := range candidates {
+			if matchPattern(pattern, p.Name) && (best[i].Name == "" || newer(p, best[i])) {
+				best[i] = p
+			}
+		}
+		if best[i].Name == "" {
+			return nil, fmt.Errorf("locking: Debian %s has no package %q for amd64: correct the name", release, pattern)
 		}
 	}
 	return best, nil
@@ -89,20 +100,17 @@ func newer(a, b LockedPackage) bool {
 
 // search reads the package index of one suite.
 func (m *Mirrors) search(ctx context.Context, suite, keyring string, now time.Time, patterns []string) ([]LockedPackage, error) {
-	release, err := m.get(ctx, suite+"/Release", maxReleaseBytes)
+	signed, err := m.get(ctx, suite+"/InRelease", maxReleaseBytes)
 	if err != nil {
 		return nil, err
 	}
-	signature, err := m.get(ctx, suite+"/Release.gpg", maxReleaseBytes)
+	release, err := openRelease(ctx, signed, keyring)
 	if err != nil {
-		return nil, err
-	}
-	if err := verifyRelease(ctx, release, signature, keyring); err != nil {
-		return nil, fmt.Errorf("%s/Release: %w", suite, err)
+		return nil, fmt.Errorf("%s/InRelease: %w", suite, err)
 	}
 	index, err := parseRelease(release, now)
 	if err != nil {
-		return nil, fmt.Errorf("%s/Release: %w", suite, err)
+		return nil, fmt.Errorf("%s/InRelease: %w", suite, err)
 	}
 	// The place by digest stays the same while the mirror is being updated.
 	packed, err := m.get(ctx, suite+"/main/binary-amd64/by-hash/SHA256/"+index.sha256, index.size)
@@ -125,42 +133,47 @@ func (m *Mirrors) search(ctx context.Context, suite, keyring string, now time.Ti
 	return found, nil
 }
 
-// verifyRelease checks the detached OpenPGP signature of a Release file with
-// the tool that apt itself uses: gpgv, or sqv on newer machines.
-func verifyRelease(ctx context.Context, release, signature []byte, keyring string) error {
+// openRelease gives the text that is signed in an InRelease file. It asks gpgv,
+// as apt does on Debian 12: OpenPGP is nothing to write anew, and no maintained
+// library for it would be needed elsewhere.
+func openRelease(ctx context.Context, signed []byte, keyring string) ([]byte, error) {
+	const begin = "-----BEGIN PGP SIGNED MESSAGE-----\n"
+	// One message from the first byte: text around it, or a second message, would
+	// not be under the signature that is found good.
+	if !bytes.HasPrefix(signed, []byte(begin)) || bytes.Count(signed, []byte("-----BEGIN PGP SIGNED MESSAGE-----")) != 1 {
+		return nil, errors.New("checking the signature: it is not one signed message")
+	}
 	if _, err := os.Stat(keyring); err != nil {
-		return fmt.Errorf("checking the signature: %w: install debian-archive-keyring", err)
+		return nil, fmt.Errorf("checking the signature: %w: install debian-archive-keyring", err)
+	}
+	tool, err := exec.LookPath("gpgv")
+	if err != nil {
+		return nil, fmt.Errorf("checking the signature: %w: install gpgv", err)
 	}
 	dir, err := os.MkdirTemp("", "vitrine-release-*")
 	if err != nil {
-		return fmt.Errorf("checking the signature: %w", err)
+		return nil, fmt.Errorf("checking the signature: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	data, sig := filepath.Join(dir, "Release"), filepath.Join(dir, "Release.gpg")
-	if err := errors.Join(os.WriteFile(data, release, 0o600), os.WriteFile(sig, signature, 0o600)); err != nil {
-		return fmt.Errorf("checking the signature: %w", err)
+	in, plain := filepath.Join(dir, "InRelease"), filepath.Join(dir, "Release")
+	if err := os.WriteFile(in, signed, 0o600); err != nil {
+		return nil, fmt.Errorf("checking the signature: %w", err)
 	}
-	run := func(tool string, args ...string) ([]byte, error) {
-		cmd := exec.CommandContext(ctx, tool, args...)
-		cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "HOME=" + dir}
-		out := &tail{limit: 64 << 10}
-		cmd.Stdout = out
-		err := cmd.Run()
-		return out.Bytes(), err
+	cmd := exec.CommandContext(ctx, tool, "--status-fd", "1", "--keyring", keyring, "--output", plain, in)
+	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "HOME=" + dir}
+	status := &tail{limit: 64 << 10}
+	cmd.Stdout = status
+	// It fails when one of several keys is not in the keyring, which is so
+	// whenever Debian changes keys; its status lines say what did verify.
+	_ = cmd.Run()
+	if err := judgeStatus(status.String()); err != nil {
+		return nil, err
 	}
-	if tool, err := exec.LookPath("gpgv"); err == nil {
-		// gpgv fails when one of several keys is not in the keyring, which is so
-		// whenever Debian changes keys; its status lines say what did verify.
-		out, _ := run(tool, "--status-fd", "1", "--keyring", keyring, sig, data)
-		return judgeStatus(string(out))
+	text, err := readFile(plain, maxReleaseBytes)
+	if err != nil {
+		return nil, fmt.Errorf("checking the signature: %w", err)
 	}
-	if tool, err := exec.LookPath("sqv"); err == nil {
-		if _, err := run(tool, "--keyring", keyring, sig, data); err != nil {
-			return fmt.Errorf("checking the signature: no key of %s made it: %w", keyring, err)
-		}
-		return nil
-	}
-	return errors.New("checking the signature: neither gpgv nor sqv is installed, of which apt needs one: install gpgv")
+	return text, nil
 }
 
 // judgeStatus wants one good signature and no bad one (GnuPG, doc/DETAILS).
