@@ -50,9 +50,7 @@ func (k testKey) sign(text string) string { return k.line(ed25519.Sign(k.key, []
 
 // cosign is a witness's cosignature line at a time (C2SP tlog-cosignature).
 func (k testKey) cosign(text string, at time.Time) string {
-	t := uint64(at.Unix())
-	sig := ed25519.Sign(k.key, fmt.Appendf(nil, "cosignature/v1\ntime %d\n%s", t, text))
-	return k.line(append(binary.BigEndian.AppendUint64(nil, t), sig...))
+	return k.cosignUnix(text, uint64(at.Unix()))
 }
 
 var (
@@ -169,4 +167,66 @@ func sampleNote(t testing.TB, lines ...func(text string) string) []byte {
 
 func (k testKey) at(when time.Time) func(string) string {
 	return func(text string) string { return k.cosign(text, when) }
+}
+
+// cosignUnix is cosign at a time that need not be one.
+func (k testKey) cosignUnix(text string, t uint64) string {
+	sig := ed25519.Sign(k.key, fmt.Appendf(nil, "cosignature/v1\ntime %d\n%s", t, text))
+	return k.line(append(binary.BigEndian.AppendUint64(nil, t), sig...))
+}
+
+// A forger signs with its own key, as though it were another's: the lines have
+// the name and key hash of the victim.
+type forger struct{ victim, own testKey }
+
+func forge(victim, own testKey) forger { return forger{victim, own} }
+
+func (f forger) sign(text string) string {
+	return f.victim.line(ed25519.Sign(f.own.key, []byte(text)))
+}
+
+func (f forger) at(when time.Time) func(string) string {
+	return func(text string) string {
+		t := uint64(when.Unix())
+		sig := ed25519.Sign(f.own.key, fmt.Appendf(nil, "cosignature/v1\ntime %d\n%s", t, text))
+		return f.victim.line(append(binary.BigEndian.AppendUint64(nil, t), sig...))
+	}
+}
+
+// redate is a cosignature made at one time and presented as of another.
+func redate(k testKey, made, shown time.Time) func(string) string {
+	return func(text string) string {
+		sig := ed25519.Sign(k.key, fmt.Appendf(nil, "cosignature/v1\ntime %d\n%s", made.Unix(), text))
+		return k.line(append(binary.BigEndian.AppendUint64(nil, uint64(shown.Unix())), sig...))
+	}
+}
+
+// manyCosignatures are by witnesses that no policy names.
+func manyCosignatures(n int) []func(string) string {
+	var out []func(string) string
+	for i := range n {
+		out = append(out, newTestKey(fmt.Sprintf("x%d.vitrine.example", i), algCosignature).at(testNow))
+	}
+	return out
+}
+
+// signedAs is a receipt whose checkpoint, signed and cosigned, has another
+// origin.
+func signedAs(t testing.TB, origin string, lines ...func(string) string) []byte {
+	t.Helper()
+	tree := newTestTree(t, sampleLeaves()...)
+	text := tree.text(t, origin)
+	note := text + "\n"
+	for _, line := range lines {
+		note += line(text)
+	}
+	return FormatProof(sampleIndex, tree.proof(t, sampleIndex), []byte(note))
+}
+
+// editRoot gives a receipt another root hash than was signed.
+func editRoot(t testing.TB, receipt []byte) []byte {
+	t.Helper()
+	root := newTestTree(t, sampleLeaves()...).root(t).String()
+	other := newTestTree(t, sampleLeaves()[1:]...).root(t).String()
+	return []byte(strings.Replace(string(receipt), root, other, 1))
 }
