@@ -107,11 +107,11 @@ func parseGUIDTable(data []byte) (map[guid][]byte, error) {
 	}
 	end := len(data) - tail
 	id, length, err := tableEntry(data[:end])
-	if err != nil || id != guidTableFooter {
+	if id != guidTableFooter {
 		return table, nil
 	}
-	if length > end {
-		return nil, fmt.Errorf("the GUIDed table that ends at offset %#x says it is %d bytes long, more than the file has before it", end, length)
+	if err != nil {
+		return nil, fmt.Errorf("the GUIDed table that ends at offset %#x: %w", end, err)
 	}
 	rest := data[end-length : end-entryHeader]
 	for len(rest) > 0 {

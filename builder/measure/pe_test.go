@@ -75,7 +75,7 @@ func TestAuthenticodeSkips(t *testing.T) {
 	if got := mustAuthenticode(t, signed); got != want {
 		t.Error("the certificate table is part of the digest")
 	}
-	for _, offset := range []int{2, testChecksum - 1, testChecksum + 4, testSecurity - 1, testSecurity + 8, testHeaders, len(good) - 1} {
+	for _, offset := range []int{2, testChecksum - 8, testChecksum + 4, testSecurity - 1, testSecurity + 8, testHeaders, len(good) - 1} {
 		if got := mustAuthenticode(t, broken(good, offset, good[offset]^0x80)); got == want {
 			t.Errorf("the byte at offset %#x is not part of the digest", offset)
 		}
