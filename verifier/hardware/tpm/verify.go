@@ -1,10 +1,11 @@
-// Package tpm appraises quotes of a TPM 2.0: bytes in, claims or one coded
-// refusal out.
 package tpm
 
 import (
+	"bytes"
 	"crypto"
+	"encoding/binary"
 
+	"github.com/google/go-tpm/tpm2"
 	"github.com/vitrine-dev/vitrine/verifier/hardware"
 )
 
@@ -34,8 +35,112 @@ type Options struct {
 	RequireEventLog bool
 }
 
+// userDataBytes is the length of the user data that a quote carries
+// (docs/formats.md).
+const userDataBytes = 32
+
+// maxStructureBytes bounds each of the TPM's structures; the largest that a
+// TPM can return is a few hundred bytes.
+const maxStructureBytes = 4096
+
+// MandatoryPCRs returns the PCRs that a quote must cover, in order: the
+// registers of platform tpm in docs/formats.md.
+func MandatoryPCRs() []int { return []int{0, 2, 4, 5, 7, 9, 11, 12, 13, 15} }
+
+// appraisal is one quote on its way through the checks.
+type appraisal struct {
+	opts     Options
+	evidence Evidence
+
+	attest    *tpm2.TPMSAttest
+	quote     *tpm2.TPMSQuoteInfo
+	selected  []int // indices, ascending
+	ak        *tpm2.TPMTPublic
+	key       crypto.PublicKey
+	signature signature
+	log       *eventLog // nil without a log
+}
+
 // Verify appraises a quote. A refusal is a [*hardware.Rejection]. Claims of a
 // TPM alone always say isolation none: the TPM belongs to its host.
 func Verify(e Evidence, opts Options) (*hardware.Claims, error) {
-	return nil, hardware.Refuse("hardware/unseen", "quotes of %d bytes are not appraised yet", len(e.Attest))
+	return verify(e, opts, checks)
+}
+
+// verify runs the given checks; tests leave one out.
+func verify(e Evidence, opts Options, checks []check) (*hardware.Claims, error) {
+	if len(opts.AttestationKeys) == 0 {
+		return nil, hardware.Refuse("hardware/options", "no attestation key was named that may quote")
+	}
+	a := &appraisal{opts: opts, evidence: e}
+	for _, read := range []func() *hardware.Rejection{a.readAttest, a.readKey, a.readSignature, a.readEventLog} {
+		if r := read(); r != nil {
+			return nil, r
+		}
+	}
+	for _, c := range checks {
+		if r := c.run(a); r != nil {
+			return nil, r
+		}
+	}
+	return a.claims(), nil
+}
+
+// readExactly reads a TPM structure that fills data to its last byte and is
+// encoded in the one way that a TPM encodes it.
+func readExactly[T tpm2.Marshallable, P interface {
+	*T
+	tpm2.Unmarshallable
+}](data []byte) (*T, string) {
+	if len(data) > maxStructureBytes {
+		return nil, "it has more bytes than any TPM returns"
+	}
+	v, err := tpm2.Unmarshal[T, P](data)
+	if err != nil {
+		return nil, err.Error()
+	}
+	if !bytes.Equal(tpm2.Marshal(*v), data) {
+		return nil, "it is not encoded as a TPM does, or bytes follow it"
+	}
+	return v, ""
+}
+
+func (a *appraisal) readAttest() *hardware.Rejection {
+	data := a.evidence.Attest
+	// Type follows the magic; another type has another body.
+	if len(data) >= 6 {
+		if typ := tpm2.TPMST(binary.BigEndian.Uint16(data[4:])); typ != tpm2.TPMSTAttestQuote {
+			return hardware.Refuse("hardware/tpm/attest-type", "the attested structure has type %#04x; a quote has %#04x", uint16(typ), uint16(tpm2.TPMSTAttestQuote))
+		}
+	}
+	var problem string
+	if a.attest, problem = readExactly[tpm2.TPMSAttest](data); problem != "" {
+		return hardware.Refuse("hardware/tpm/attest-malformed", "reading a TPMS_ATTEST of %d bytes: %s", len(data), problem)
+	}
+	var err error
+	if a.quote, err = a.attest.Attested.Quote(); err != nil {
+		return hardware.Refuse("hardware/tpm/attest-malformed", "reading a TPMS_ATTEST of %d bytes: %v", len(data), err)
+	}
+	return a.readSelection()
+}
+
+// readSelection lists the PCRs of the first selection; that there is only one
+// is a check.
+func (a *appraisal) readSelection() *hardware.Rejection {
+	selections := a.quote.PCRSelect.PCRSelections
+	if len(selections) == 0 {
+		return hardware.Refuse("hardware/tpm/pcr-selection-malformed", "the quote selects no PCR")
+	}
+	// A TPM of the PC Client profile has 24 PCRs, a bit each.
+	const bitmapBytes = 3
+	bitmap := selections[0].PCRSelect
+	if len(bitmap) != bitmapBytes {
+		return hardware.Refuse("hardware/tpm/pcr-selection-malformed", "the quote's PCR bitmap has %d bytes, not %d", len(bitmap), bitmapBytes)
+	}
+	for i := range 8 * bitmapBytes {
+		if bitmap[i/8]>>(i%8)&1 == 1 {
+			a.selected = append(a.selected, i)
+		}
+	}
+	return nil
 }
