@@ -203,7 +203,7 @@ func TestRealTPM(t *testing.T) {
 	})
 	t.Run("a time attestation", func(t *testing.T) {
 		got, err := tpm2.GetTime{
-			PrivacyAdminHandle: tpm2.AuthHandle{Handle: tpm2.TPMRHEndorsement, Auth: tpm2.PasswordAuth(nil)},
+			PrivacyAdminHandle: tpm2.TPMRHEndorsement,
 			SignHandle:         tpm2.AuthHandle{Handle: key.Handle, Name: key.Name, Auth: tpm2.PasswordAuth(nil)},
 			QualifyingData:     tpm2.TPM2BData{Buffer: userData},
 			InScheme:           tpm2.TPMTSigScheme{Scheme: tpm2.TPMAlgNull},
