@@ -1,0 +1,263 @@
+package verifier
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/vitrine-dev/vitrine/log/receipt"
+	"github.com/vitrine-dev/vitrine/log/statement"
+	"github.com/vitrine-dev/vitrine/node/evidence"
+	"github.com/vitrine-dev/vitrine/policies"
+	"github.com/vitrine-dev/vitrine/verifier/hardware"
+)
+
+// Options are what a verdict rests on besides the evidence.
+type Options struct {
+	// Policy is the relying party's. Required.
+	Policy *policies.Policy
+	// Now is the client's clock; nil is time.Now.
+	Now func() time.Time
+	// State is what the client remembers of earlier verdicts; nil is nothing.
+	State State
+}
+
+func (o Options) now() time.Time {
+	if o.Now != nil {
+		return o.Now()
+	}
+	return time.Now()
+}
+
+// Input is evidence, and what the client itself knows about how it got it.
+type Input struct {
+	Document *evidence.Document
+	// Nonce is what the client asked with, nil if it asked without. Evidence
+	// is then dated by the checkpoint that it answers.
+	Nonce *[32]byte
+	// SPKI is the DER SubjectPublicKeyInfo of the key that ended the client's
+	// own connection, which will carry its requests.
+	SPKI []byte
+}
+
+// Appraise decides about evidence. The error is nil if and only if the policy
+// accepts it. It is a [*hardware.Rejection], which also stands in the verdict,
+// if the answer is no; with any other error the question could not be asked,
+// and there is no verdict.
+func Appraise(ctx context.Context, in Input, opts Options) (*Verdict, error) {
+	return appraise(ctx, in, opts, checks, false)
+}
+
+// check is one item of the list. judge reads what it needs through the
+// appraisal's own methods and never what an earlier check left behind, so that
+// a test can drop any of them and see what it alone had stopped.
+type check struct {
+	name  string
+	judge func(context.Context, *appraisal) finding
+}
+
+// finding is how a check ended. The zero value is no answer.
+type finding struct {
+	result Result
+	saw    string
+	reject *hardware.Rejection
+}
+
+func pass(format string, args ...any) finding {
+	return finding{result: Pass, saw: fmt.Sprintf(format, args...)}
+}
+
+func unchecked(why string) finding { return finding{result: Unchecked, saw: why} }
+
+func fail(code hardware.Code, format string, args ...any) finding {
+	return refuse(hardware.Refuse(code, format, args...))
+}
+
+func refuse(r *hardware.Rejection) finding {
+	return finding{result: Fail, saw: r.Detail, reject: r}
+}
+
+// checks is what a verdict consists of.
+var checks = []check{
+	{"hardware", judgeHardware},
+	{"isolation", judgeIsolation},
+	{"challenge", judgeChallenge},
+	{"TLS key", judgeTLSKey},
+	{"user data", judgeUserData},
+	{"registers", judgeRegisters},
+	{"open registers", judgeOpenRegisters},
+	{"publisher", judgePublisher},
+	{"product", judgeProduct},
+	{"log", judgeLog},
+	{"one history", judgeFork},
+	{"witnesses", judgeQuorum},
+	{"cooling-off", judgeSeniority},
+	{"channel", judgeChannel},
+	{"security epoch", judgeEpoch},
+	{"withdrawals", judgeWithdrawals},
+	{"receipt age", judgeReceiptAge},
+	{"evidence age", judgeEvidenceAge},
+	{"clock", judgeClock},
+	{"rebuilt", judgeRebuilt},
+	{"machines", judgeMachines},
+	{"rules", judgeRules},
+}
+
+// appraisal is one verdict in the making. The fields below the line are what
+// its methods worked out, once.
+type appraisal struct {
+	in         Input
+	doc        *evidence.Document
+	policy     *policies.Policy
+	now        time.Time
+	memory     Memory
+	state      State
+	historical bool
+
+	claims     *hardware.Claims // set by the first check
+	signed     lazy[*signedRelease]
+	receipts   lazy[[]*releaseReceipt]
+	observed   lazy[[]observation]
+	notes      []string
+	withdrawn  [][]byte     // leaves of withdrawals to be remembered
+	channel    *ChannelSeen // to be remembered
+	storageErr error        // of a State
+}
+
+// lazy is a value that is worked out when it is first asked for.
+type lazy[T any] struct {
+	done   bool
+	value  T
+	reject *hardware.Rejection
+}
+
+func (l *lazy[T]) get(f func() (T, *hardware.Rejection)) (T, *hardware.Rejection) {
+	if !l.done {
+		l.value, l.reject = f()
+		l.done = true
+	}
+	return l.value, l.reject
+}
+
+func appraise(ctx context.Context, in Input, opts Options, list []check, historical bool) (*Verdict, error) {
+	if opts.Policy == nil {
+		return nil, hardware.Refuse("policy/missing", "no policy was given; nothing can be decided without one")
+	}
+	if in.Document == nil {
+		return nil, hardware.Refuse("evidence/missing", "no evidence document was given")
+	}
+	a := &appraisal{
+		in: in, doc: in.Document, policy: opts.Policy,
+		now: opts.now().UTC(), state: opts.State, historical: historical,
+	}
+	a.memory.init()
+	if a.state != nil {
+		m, err := a.state.View()
+		if err != nil {
+			return nil, fmt.Errorf("reading what this client has seen before: %w", err)
+		}
+		a.memory = m
+	}
+
+	v := &Verdict{Policy: a.policy.Name, Time: a.now.Truncate(time.Second), Historical: historical}
+	for _, c := range list {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if v.Rejection != nil {
+			v.Checks = append(v.Checks, Check{Name: c.name, Result: NotReached})
+			continue
+		}
+		f := c.judge(ctx, a)
+		if f.result == "" {
+			// A judge that says nothing must not count as one that agrees.
+			f = fail("hardware/options", "the check %q came to no result", c.name)
+		}
+		entry := Check{Name: c.name, Result: f.result, Saw: f.saw}
+		if f.reject != nil {
+			entry.Code = f.reject.Code
+			v.Rejection = f.reject
+		}
+		v.Checks = append(v.Checks, entry)
+	}
+	v.Claims = a.claims
+	v.Notes = a.notes
+	if s, r := a.release(); r == nil {
+		v.Release = summarize(s.signed)
+	}
+	if err := errors.Join(a.storageErr, a.remember(v)); err != nil {
+		return nil, err
+	}
+	if v.Rejection != nil {
+		return v, v.Rejection
+	}
+	return v, nil
+}
+
+// signedRelease is the release that came with the evidence, well formed and
+// not yet believed.
+type signedRelease struct {
+	transparent *receipt.Transparent
+	signed      *statement.Signed
+	release     *statement.Release
+}
+
+func (a *appraisal) release() (*signedRelease, *hardware.Rejection) {
+	return a.signed.get(func() (*signedRelease, *hardware.Rejection) {
+		if len(a.doc.Release) == 0 {
+			return nil, hardware.Refuse("statement/missing", "the evidence comes without a release statement")
+		}
+		t, err := receipt.ParseTransparent(a.doc.Release)
+		if err != nil {
+			return nil, transparentError(err)
+		}
+		signed, err := statement.Parse(t.Leaf)
+		if err != nil {
+			return nil, hardware.Refuse("statement/malformed", "the release statement is malformed: %v", err)
+		}
+		rel, ok := signed.Release()
+		if !ok {
+			return nil, hardware.Refuse("statement/type", "what came as the release statement is a statement of another type")
+		}
+		return &signedRelease{t, signed, rel}, nil
+	})
+}
+
+// remember tells the State what was seen. What a log or a withdrawer signed is
+// remembered whatever the verdict; a security epoch becomes the floor only when
+// everything about its release was accepted.
+func (a *appraisal) remember(v *Verdict) error {
+	if a.state == nil || a.historical {
+		return nil
+	}
+	seen, _ := a.observations()
+	var full error
+	err := a.state.Update(func(m *Memory) {
+		for _, o := range seen {
+			if o.fork {
+				continue // kept as evidence, and never the history to compare with
+			}
+			m.remember(o.vkey, o.checkpoint.Size, o.checkpoint.Note)
+			m.Newest = max(m.Newest, o.freshness.Unix())
+		}
+		for _, leaf := range a.withdrawn {
+			if err := m.withdraw(a.policy.Product, leaf); err != nil {
+				full = err
+			}
+		}
+		if a.channel != nil {
+			key := a.channelKey()
+			if a.channel.Sequence > m.Channels[key].Sequence {
+				m.Channels[key] = *a.channel
+			}
+		}
+		if v.Rejection == nil && v.Release != nil {
+			m.Epochs[a.policy.Product] = max(m.Epochs[a.policy.Product], v.Release.SecurityEpoch)
+		}
+	})
+	if err := errors.Join(err, full); err != nil {
+		return fmt.Errorf("remembering what was seen: %w", err)
+	}
+	return nil
+}

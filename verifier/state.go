@@ -1,0 +1,310 @@
+package verifier
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+)
+
+// State is what a client remembers from one verdict to the next, so that a log
+// cannot show it two histories and nobody can take it back in time. Without a
+// State (nil in [Options]) every verdict stands alone.
+type State interface {
+	// View returns what is remembered. The value is the caller's own.
+	View() (Memory, error)
+	// Update changes what is remembered, as one step for everybody who uses
+	// the same State.
+	Update(func(*Memory)) error
+	// KeepFork keeps two checkpoints that contradict each other, as evidence,
+	// and says where they are.
+	KeepFork(Fork) (where string, err error)
+}
+
+// Bounds of what is remembered. A log whose key is in the policy could fill
+// the memory, so each part of it ends somewhere.
+const (
+	maxCheckpoints = 64  // for each log, newest kept
+	maxWithdrawals = 512 // for each product
+	maxStateBytes  = 64 << 20
+)
+
+// Memory is what is remembered.
+type Memory struct {
+	// Checkpoints that a log signed, by the log's verifier key. Two of the
+	// same size are the same.
+	Checkpoints map[string][]Remembered `json:"checkpoints"`
+	// Channels by product and name, as "product/name".
+	Channels map[string]ChannelSeen `json:"channels"`
+	// Withdrawals and reinstatements (leaves) by product.
+	Withdrawals map[string][][]byte `json:"withdrawals"`
+	// Epochs holds the highest accepted security epoch by product.
+	Epochs map[string]int64 `json:"epochs"`
+	// Newest is the freshness of the newest checkpoint that a quorum
+	// cosigned, in Unix seconds. Now is never before it.
+	Newest int64 `json:"newest"`
+}
+
+// Remembered is a checkpoint that a log signed.
+type Remembered struct {
+	Size int64  `json:"size"`
+	Note []byte `json:"note"` // signed note, exact bytes
+}
+
+// ChannelSeen is the newest channel statement that counted.
+type ChannelSeen struct {
+	Sequence int64  `json:"sequence"`
+	Identity string `json:"identity"` // SHA-256 of its payload, hex
+}
+
+// Fork is two checkpoints of one log, of the same size and with different
+// roots, both signed by the log.
+type Fork struct {
+	Origin string
+	Size   int64
+	Notes  [2][]byte
+}
+
+func (m *Memory) init() {
+	if m.Checkpoints == nil {
+		m.Checkpoints = map[string][]Remembered{}
+	}
+	if m.Channels == nil {
+		m.Channels = map[string]ChannelSeen{}
+	}
+	if m.Withdrawals == nil {
+		m.Withdrawals = map[string][][]byte{}
+	}
+	if m.Epochs == nil {
+		m.Epochs = map[string]int64{}
+	}
+}
+
+// remember adds a checkpoint unless one of its size is there already: the
+// first one seen is the one that later ones are held against.
+func (m *Memory) remember(vkey string, size int64, note []byte) {
+	list := m.Checkpoints[vkey]
+	if slices.ContainsFunc(list, func(r Remembered) bool { return r.Size == size }) {
+		return
+	}
+	list = append(list, Remembered{Size: size, Note: note})
+	slices.SortFunc(list, func(a, b Remembered) int { return int(min(max(a.Size-b.Size, -1), 1)) })
+	if len(list) > maxCheckpoints {
+		list = list[len(list)-maxCheckpoints:]
+	}
+	m.Checkpoints[vkey] = list
+}
+
+func (m *Memory) withdraw(product string, leaf []byte) error {
+	list := m.Withdrawals[product]
+	if slices.ContainsFunc(list, func(l []byte) bool { return string(l) == string(leaf) }) {
+		return nil
+	}
+	if len(list) >= maxWithdrawals {
+		return fmt.Errorf("more than %d withdrawals of %s are remembered; begin a new state folder", maxWithdrawals, product)
+	}
+	m.Withdrawals[product] = append(list, leaf)
+	return nil
+}
+
+// MemoryState is a [State] that lives as long as the process. The zero value
+// is ready.
+type MemoryState struct {
+	mu    sync.Mutex
+	data  Memory
+	forks []Fork
+}
+
+// View implements [State].
+func (s *MemoryState) View() (Memory, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.data.clone()
+}
+
+// Update implements [State].
+func (s *MemoryState) Update(f func(*Memory)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.data.init()
+	f(&s.data)
+	return nil
+}
+
+// KeepFork implements [State].
+func (s *MemoryState) KeepFork(f Fork) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.forks) < maxCheckpoints {
+		s.forks = append(s.forks, f)
+	}
+	return "memory", nil
+}
+
+// Forks returns the forks that were kept.
+func (s *MemoryState) Forks() []Fork {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.forks)
+}
+
+func (m *Memory) clone() (Memory, error) {
+	b, err := json.Marshal(m)
+	if err != nil {
+		return Memory{}, err
+	}
+	var out Memory
+	if err := json.Unmarshal(b, &out); err != nil {
+		return Memory{}, err
+	}
+	out.init()
+	return out, nil
+}
+
+// DirState is a [State] in a folder: state.json, and the folder forks with the
+// evidence of forks. Several processes may use one folder.
+type DirState struct {
+	dir string
+	mu  sync.Mutex
+}
+
+// OpenDir opens a folder for use as a State and makes it if it is not there.
+func OpenDir(dir string) (*DirState, error) {
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the state folder: %w", err)
+	}
+	s := &DirState{dir: dir}
+	if _, err := s.View(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// View implements [State].
+func (s *DirState) View() (Memory, error) {
+	name := filepath.Join(s.dir, "state.json")
+	f, err := os.Open(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		var m Memory
+		m.init()
+		return m, nil
+	}
+	if err != nil {
+		return Memory{}, fmt.Errorf("reading what was seen before: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxStateBytes+1))
+	if err != nil {
+		return Memory{}, fmt.Errorf("reading what was seen before: %w", err)
+	}
+	if len(b) > maxStateBytes {
+		return Memory{}, fmt.Errorf("%s is larger than %d bytes; move it away to begin anew", name, maxStateBytes)
+	}
+	var m Memory
+	if err := json.Unmarshal(b, &m); err != nil {
+		// Never begin anew silently: an attacker who can spoil this file
+		// would have made us forget.
+		return Memory{}, fmt.Errorf("%s is damaged (%w); move it away to begin anew, and know that what was seen is then forgotten", name, err)
+	}
+	m.init()
+	return m, nil
+}
+
+// Update implements [State]. It reads under the folder's lock, so that two
+// processes never undo each other, and replaces the file in one step.
+func (s *DirState) Update(f func(*Memory)) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	unlock, err := lockFile(filepath.Join(s.dir, "lock"))
+	if err != nil {
+		return fmt.Errorf("locking the state folder: %w", err)
+	}
+	defer unlock()
+	m, err := s.View()
+	if err != nil {
+		return err
+	}
+	f(&m)
+	b, err := json.MarshalIndent(m, "", " ")
+	if err != nil {
+		return err
+	}
+	if err := writeFile(filepath.Join(s.dir, "state.json"), b); err != nil {
+		return fmt.Errorf("remembering what was seen: %w", err)
+	}
+	return nil
+}
+
+// KeepFork implements [State]: the two signed notes become two files whose
+// names say the log's size, so that anybody can check them with its key.
+func (s *DirState) KeepFork(f Fork) (string, error) {
+	dir := filepath.Join(s.dir, "forks")
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("keeping the evidence of a fork: %w", err)
+	}
+	name := func(i int) string {
+		return filepath.Join(dir, fmt.Sprintf("%s-%d-%s.note", fileName(f.Origin), f.Size, shortHash(f.Notes[i])))
+	}
+	for i, note := range f.Notes {
+		if err := writeFile(name(i), note); err != nil {
+			return "", fmt.Errorf("keeping the evidence of a fork: %w", err)
+		}
+	}
+	return name(0) + " and " + name(1), nil
+}
+
+// fileName makes a file's name of a log's origin, which may hold slashes.
+func fileName(origin string) string {
+	out := []byte(origin[:min(len(origin), 80)])
+	for i, c := range out {
+		ok := c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '.' && i > 0 || c == '-'
+		if !ok {
+			out[i] = '_'
+		}
+	}
+	return string(out)
+}
+
+// writeFile replaces a file in one step: beside it, synced, renamed.
+func writeFile(name string, b []byte) error {
+	f, err := os.CreateTemp(filepath.Dir(name), ".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	if _, err = f.Write(b); err == nil {
+		err = f.Sync()
+	}
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), name); err != nil {
+		return err
+	}
+	d, err := os.Open(filepath.Dir(name))
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Sync()
+}
+
+// newest is the instant before which now cannot be.
+func (m *Memory) newest() time.Time { return time.Unix(m.Newest, 0).UTC() }
+
+// shortHash tells files of one fork apart.
+func shortHash(b []byte) string {
+	h := sha256.Sum256(b)
+	return hex.EncodeToString(h[:4])
+}
