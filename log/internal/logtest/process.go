@@ -43,6 +43,7 @@ type logProcess struct {
 	Dir, Key, Policy, Admission string
 	Unwitnessed                 bool
 	Checkpoint, Republish, Wait time.Duration
+	Witnesses                   time.Duration
 }
 
 // Main is to be called by TestMain of every package that starts processes.
@@ -104,7 +105,7 @@ func (p *logProcess) config() (log.Config, error) {
 	admission, err3 := log.ParseAdmission("admission", []byte(p.Admission))
 	return log.Config{
 		Dir: p.Dir, Signer: signer, Policy: policy, Admission: admission,
-		CheckpointInterval: p.Checkpoint, RepublishInterval: p.Republish, ReceiptTimeout: p.Wait,
+		CheckpointInterval: p.Checkpoint, RepublishInterval: p.Republish, ReceiptTimeout: p.Wait, WitnessTimeout: p.Witnesses,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelError + 1})),
 	}, errors.Join(err1, err2, err3)
 }

@@ -70,6 +70,8 @@ type World struct {
 	CheckpointInterval time.Duration
 	RepublishInterval  time.Duration
 	ReceiptTimeout     time.Duration
+	WitnessTimeout     time.Duration
+	AddendaQuota       int64
 	Logger             *slog.Logger
 }
 
@@ -80,7 +82,7 @@ func NewWorld(t testing.TB, n int) *World {
 	_, vkey := LogKey(t)
 	w := &World{
 		t: t, Dir: filepath.Join(t.TempDir(), "log"), Admission: Admission(t),
-		CheckpointInterval: 100 * time.Millisecond, RepublishInterval: time.Hour, ReceiptTimeout: 20 * time.Second,
+		CheckpointInterval: 100 * time.Millisecond, RepublishInterval: time.Hour, ReceiptTimeout: 20 * time.Second, WitnessTimeout: time.Second,
 	}
 	policy := "log " + vkey + "\n"
 	var names []string
@@ -124,7 +126,7 @@ func (w *World) process() *logProcess {
 	skey, _ := LogKey(w.t)
 	return &logProcess{
 		Dir: w.Dir, Key: skey, Policy: w.Policy.Text(), Admission: w.Admission, Unwitnessed: w.Policy.Unwitnessed(),
-		Checkpoint: w.CheckpointInterval, Republish: w.RepublishInterval, Wait: w.ReceiptTimeout,
+		Checkpoint: w.CheckpointInterval, Republish: w.RepublishInterval, Wait: w.ReceiptTimeout, Witnesses: w.WitnessTimeout,
 	}
 }
 
@@ -136,6 +138,7 @@ func (w *World) Config() log.Config {
 		w.t.Fatal(err)
 	}
 	c.Logger = w.Logger
+	c.AddendaQuota = w.AddendaQuota
 	return c
 }
 
