@@ -413,6 +413,9 @@ func TestAttacks(t *testing.T) {
 				t.Fatalf("refused with %v, want %s", r, a.code)
 			}
 			provoked[r.Code] = true
+			if _, ok := r.Code.Info(); !ok {
+				t.Errorf("%s is not in the list of codes", r.Code)
+			}
 			if a.check == "" {
 				return
 			}
