@@ -235,6 +235,35 @@ func Sign(payload []byte, signer crypto.Signer) ([]byte, error) {
 	return leaf, nil
 }
 
+// FromBundle brings a Sigstore bundle that another tool signed into the form of
+// a leaf: canonical, and without the keyid that some put beside the signature.
+// It changes nothing that is signed. A payload that is not canonical cannot be
+// mended this way; sign what [Statement.Payload] returns.
+func FromBundle(text []byte) ([]byte, error) {
+	// Indentation and escapes take room that the leaf does not have to have.
+	if len(text) > 4*MaxLeafBytes {
+		return nil, fmt.Errorf("reading a bundle: %w", ijson.Errorf("", "%d bytes; the limit is %d", len(text), 4*MaxLeafBytes))
+	}
+	if _, err := ijson.Canonical(text); err != nil {
+		return nil, fmt.Errorf("reading a bundle: %w", err)
+	}
+	var b bundle.Bundle
+	if err := protojson.Unmarshal(text, &b); err != nil {
+		return nil, fmt.Errorf("reading a bundle: %w", ijson.Errorf("", "not a Sigstore bundle: %v", err))
+	}
+	for _, signature := range b.GetDsseEnvelope().GetSignatures() {
+		signature.Keyid = ""
+	}
+	leaf, err := marshalBundle(&b)
+	if err != nil {
+		return nil, fmt.Errorf("reading a bundle: %w", err)
+	}
+	if _, err := Parse(leaf); err != nil {
+		return nil, err
+	}
+	return leaf, nil
+}
+
 // preAuthEncoding is DSSE's PAE of a payload, the bytes that are signed.
 func preAuthEncoding(payload []byte) []byte {
 	pae := make([]byte, 0, len(payload)+64)

@@ -1,6 +1,10 @@
 package statement
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/vitrine-dev/vitrine/internal/ijson"
+)
 
 // A registerRow is one line of the register table in docs/formats.md.
 type registerRow struct {
@@ -90,4 +94,17 @@ func RegisterBytes(platform, register string) (int, bool) {
 		}
 	}
 	return 0, false
+}
+
+// CheckRegister checks that a platform has a register and that value could be
+// its value: lower-case hex of the register's length.
+func CheckRegister(platform, register, value string) error {
+	n, ok := RegisterBytes(platform, register)
+	switch {
+	case ok:
+		return checkHex("/"+register, value, n)
+	case !slices.Contains(Platforms(), platform):
+		return ijson.Errorf("", "%q is not a known platform", clip(platform))
+	}
+	return ijson.Errorf("", "%s has no register %q", platform, clip(register))
 }
