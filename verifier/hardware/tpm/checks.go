@@ -33,12 +33,12 @@ var checks = []check{
 	{"quote: made by a TPM", magic},
 	{"key: type", keyType},
 	{"key: scheme", keyScheme},
-	{"key: restricted", attribute("not-restricted", "restricted", func(o tpm2.TPMAObject) bool { return o.Restricted })},
-	{"key: signs", attribute("not-signing", "sign", func(o tpm2.TPMAObject) bool { return o.SignEncrypt })},
-	{"key: does not decrypt", attribute("decrypts", "not decrypt", func(o tpm2.TPMAObject) bool { return !o.Decrypt })},
-	{"key: fixed to its TPM", attribute("not-fixed-tpm", "fixedTPM", func(o tpm2.TPMAObject) bool { return o.FixedTPM })},
-	{"key: fixed to its parent", attribute("not-fixed-parent", "fixedParent", func(o tpm2.TPMAObject) bool { return o.FixedParent })},
-	{"key: made inside the TPM", attribute("imported", "sensitiveDataOrigin", func(o tpm2.TPMAObject) bool { return o.SensitiveDataOrigin })},
+	{"key: restricted", attribute("not-restricted", "restricted", attrRestricted, true)},
+	{"key: signs", attribute("not-signing", "sign", attrSign, true)},
+	{"key: does not decrypt", attribute("decrypts", "decrypt", attrDecrypt, false)},
+	{"key: fixed to its TPM", attribute("not-fixed-tpm", "fixedTPM", attrFixedTPM, true)},
+	{"key: fixed to its parent", attribute("not-fixed-parent", "fixedParent", attrFixedParent, true)},
+	{"key: made inside the TPM", attribute("imported", "sensitiveDataOrigin", attrSensitiveDataOrigin, true)},
 	{"key: trusted", keyTrusted},
 	{"quote: user data", extraData},
 	{"quote: bank", bank},
@@ -53,8 +53,8 @@ var checks = []check{
 }
 
 func magic(a *appraisal) *hardware.Rejection {
-	if a.attest.Magic != tpm2.TPMGeneratedValue {
-		return hardware.Refuse("hardware/tpm/attest-magic", "the structure begins with %#08x, not with %#08x", uint32(a.attest.Magic), uint32(tpm2.TPMGeneratedValue))
+	if a.attest.magic != tpm2.TPMGeneratedValue {
+		return hardware.Refuse("hardware/tpm/attest-magic", "the structure begins with %#08x, not with %#08x", uint32(a.attest.magic), uint32(tpm2.TPMGeneratedValue))
 	}
 	return nil
 }
@@ -76,25 +76,8 @@ func keyType(a *appraisal) *hardware.Rejection {
 // keyScheme holds the key to one scheme, so that no other signature of it can
 // be taken for one over a quote.
 func keyScheme(a *appraisal) *hardware.Rejection {
-	var scheme, hash tpm2.TPMAlgID
-	switch a.ak.Type {
-	case tpm2.TPMAlgECC:
-		if p, err := a.ak.Parameters.ECCDetail(); err == nil {
-			scheme = p.Scheme.Scheme
-			if d, err := p.Scheme.Details.ECDSA(); err == nil {
-				hash = d.HashAlg
-			}
-		}
-	case tpm2.TPMAlgRSA:
-		if p, err := a.ak.Parameters.RSADetail(); err == nil {
-			scheme = p.Scheme.Scheme
-			if d, err := p.Scheme.Details.RSASSA(); err == nil {
-				hash = d.HashAlg
-			}
-		}
-	}
-	if scheme != schemeOf(a.key) || hash != tpm2.TPMAlgSHA256 {
-		return hardware.Refuse("hardware/tpm/ak-scheme", "the attestation key has the scheme %#04x with the hash %#04x; %#04x with SHA-256 is wanted", uint16(scheme), uint16(hash), uint16(schemeOf(a.key)))
+	if a.ak.scheme != schemeOf(a.key) || a.ak.hash != tpm2.TPMAlgSHA256 {
+		return hardware.Refuse("hardware/tpm/ak-scheme", "the attestation key has the scheme %#04x with the hash %#04x; %#04x with SHA-256 is wanted", uint16(a.ak.scheme), uint16(a.ak.hash), uint16(schemeOf(a.key)))
 	}
 	return nil
 }
@@ -106,10 +89,10 @@ func schemeOf(key crypto.PublicKey) tpm2.TPMAlgID {
 	return tpm2.TPMAlgECDSA
 }
 
-func attribute(code, name string, has func(tpm2.TPMAObject) bool) func(*appraisal) *hardware.Rejection {
+func attribute(code, name string, bit uint32, want bool) func(*appraisal) *hardware.Rejection {
 	return func(a *appraisal) *hardware.Rejection {
-		if !has(a.ak.ObjectAttributes) {
-			return hardware.Refuse(hardware.Code("hardware/tpm/ak-"+code), "the attestation key's attributes do not say %s", name)
+		if got := a.ak.attributes&bit != 0; got != want {
+			return hardware.Refuse(hardware.Code("hardware/tpm/ak-"+code), "the attestation key's attribute %s is %v and must be %v", name, got, want)
 		}
 		return nil
 	}
@@ -125,19 +108,19 @@ func keyTrusted(a *appraisal) *hardware.Rejection {
 }
 
 func extraData(a *appraisal) *hardware.Rejection {
-	if n := len(a.attest.ExtraData.Buffer); n != userDataBytes {
+	if n := len(a.attest.extraData); n != userDataBytes {
 		return hardware.Refuse("hardware/tpm/extra-data", "the quote's extraData has %d bytes, not %d", n, userDataBytes)
 	}
 	return nil
 }
 
 func bank(a *appraisal) *hardware.Rejection {
-	s := a.quote.PCRSelect.PCRSelections
+	s := a.attest.selections
 	if len(s) != 1 {
 		return hardware.Refuse("hardware/tpm/pcr-bank", "the quote covers %d banks, not one", len(s))
 	}
-	if s[0].Hash != tpm2.TPMAlgSHA256 {
-		return hardware.Refuse("hardware/tpm/pcr-bank", "the quote covers the bank %#04x, not SHA-256 (%#04x)", uint16(s[0].Hash), uint16(tpm2.TPMAlgSHA256))
+	if s[0].bank != tpm2.TPMAlgSHA256 {
+		return hardware.Refuse("hardware/tpm/pcr-bank", "the quote covers the bank %#04x, not SHA-256 (%#04x)", uint16(s[0].bank), uint16(tpm2.TPMAlgSHA256))
 	}
 	return nil
 }
@@ -177,8 +160,8 @@ func valuesDigest(a *appraisal) *hardware.Rejection {
 		v := a.evidence.PCRs[i]
 		h.Write(v[:])
 	}
-	if got := h.Sum(nil); !slices.Equal(got, a.quote.PCRDigest.Buffer) {
-		return hardware.Refuse("hardware/tpm/pcr-digest", "the PCR values hash to %x and the quote says %x", got, a.quote.PCRDigest.Buffer)
+	if got := h.Sum(nil); !slices.Equal(got, a.attest.pcrDigest) {
+		return hardware.Refuse("hardware/tpm/pcr-digest", "the PCR values hash to %x and the quote says %x", got, a.attest.pcrDigest)
 	}
 	return nil
 }

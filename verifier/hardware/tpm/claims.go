@@ -18,9 +18,9 @@ func (a *appraisal) claims() *hardware.Claims {
 		Platform:  hardware.TPM,
 		Isolation: hardware.None,
 		Registers: make(map[string]string),
-		UserData:  slices.Clone(a.attest.ExtraData.Buffer),
+		UserData:  slices.Clone(a.attest.extraData),
 		Flags: map[string]bool{
-			"clockSafe": bool(a.attest.ClockInfo.Safe),
+			"clockSafe": a.attest.safe,
 			"eventLog":  a.log != nil,
 		},
 	}
@@ -37,13 +37,13 @@ func (a *appraisal) claims() *hardware.Claims {
 		}
 	}
 	fact("attestationKey", "%s", fingerprint(a.key))
-	if name, err := tpm2.ObjectName(a.ak); err == nil {
-		fact("attestationKeyName", "%x", name.Buffer)
+	if a.ak.nameAlg == tpm2.TPMAlgSHA256 { // part 1, §16: the algorithm, then the hash
+		fact("attestationKeyName", "%04x%x", uint16(a.ak.nameAlg), sha256.Sum256(a.evidence.AKPublic))
 	}
-	fact("clockMilliseconds", "%d", a.attest.ClockInfo.Clock)
-	fact("resetCount", "%d", a.attest.ClockInfo.ResetCount)
-	fact("restartCount", "%d", a.attest.ClockInfo.RestartCount)
-	fact("firmwareVersion", "%#016x", a.attest.FirmwareVersion)
+	fact("clockMilliseconds", "%d", a.attest.clock)
+	fact("resetCount", "%d", a.attest.resetCount)
+	fact("restartCount", "%d", a.attest.restartCount)
+	fact("firmwareVersion", "%#016x", a.attest.firmware)
 	if a.log != nil {
 		c.Facts = append(c.Facts, a.log.facts()...)
 	}

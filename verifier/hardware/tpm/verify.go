@@ -1,9 +1,7 @@
 package tpm
 
 import (
-	"bytes"
 	"crypto"
-	"encoding/binary"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/vitrine-dev/vitrine/verifier/hardware"
@@ -39,10 +37,6 @@ type Options struct {
 // (docs/formats.md).
 const userDataBytes = 32
 
-// maxStructureBytes bounds each of the TPM's structures; the largest that a
-// TPM can return is a few hundred bytes.
-const maxStructureBytes = 4096
-
 // MandatoryPCRs returns the PCRs that a quote must cover, in order: the
 // registers of platform tpm in docs/formats.md.
 func MandatoryPCRs() []int { return []int{0, 2, 4, 5, 7, 9, 11, 12, 13, 15} }
@@ -52,10 +46,9 @@ type appraisal struct {
 	opts     Options
 	evidence Evidence
 
-	attest    *tpm2.TPMSAttest
-	quote     *tpm2.TPMSQuoteInfo
+	attest    attest
 	selected  []int // indices, ascending
-	ak        *tpm2.TPMTPublic
+	ak        public
 	key       crypto.PublicKey
 	signature signature
 	log       *eventLog // nil without a log
@@ -86,39 +79,14 @@ func verify(e Evidence, opts Options, checks []check) (*hardware.Claims, error) 
 	return a.claims(), nil
 }
 
-// readExactly reads a TPM structure that fills data to its last byte and is
-// encoded in the one way that a TPM encodes it.
-func readExactly[T tpm2.Marshallable, P interface {
-	*T
-	tpm2.Unmarshallable
-}](data []byte) (*T, string) {
-	if len(data) > maxStructureBytes {
-		return nil, "it has more bytes than any TPM returns"
-	}
-	v, err := tpm2.Unmarshal[T, P](data)
-	if err != nil {
-		return nil, err.Error()
-	}
-	if !bytes.Equal(tpm2.Marshal(*v), data) {
-		return nil, "it is not encoded as a TPM does, or bytes follow it"
-	}
-	return v, ""
-}
-
 func (a *appraisal) readAttest() *hardware.Rejection {
 	data := a.evidence.Attest
-	// Type follows the magic; another type has another body.
-	if len(data) >= 6 {
-		if typ := tpm2.TPMST(binary.BigEndian.Uint16(data[4:])); typ != tpm2.TPMSTAttestQuote {
-			return hardware.Refuse("hardware/tpm/attest-type", "the attested structure has type %#04x; a quote has %#04x", uint16(typ), uint16(tpm2.TPMSTAttestQuote))
-		}
-	}
-	var problem string
-	if a.attest, problem = readExactly[tpm2.TPMSAttest](data); problem != "" {
-		return hardware.Refuse("hardware/tpm/attest-malformed", "reading a TPMS_ATTEST of %d bytes: %s", len(data), problem)
+	// The type comes first: another one has another body.
+	if kind, ok := attestKind(data); ok && kind != tpm2.TPMSTAttestQuote {
+		return hardware.Refuse("hardware/tpm/attest-type", "the attested structure has type %#04x; a quote has %#04x", uint16(kind), uint16(tpm2.TPMSTAttestQuote))
 	}
 	var err error
-	if a.quote, err = a.attest.Attested.Quote(); err != nil {
+	if a.attest, err = parseAttest(data); err != nil {
 		return hardware.Refuse("hardware/tpm/attest-malformed", "reading a TPMS_ATTEST of %d bytes: %v", len(data), err)
 	}
 	return a.readSelection()
@@ -127,16 +95,16 @@ func (a *appraisal) readAttest() *hardware.Rejection {
 // readSelection lists the PCRs of the first selection; that there is only one
 // is a check.
 func (a *appraisal) readSelection() *hardware.Rejection {
-	selections := a.quote.PCRSelect.PCRSelections
-	if len(selections) == 0 {
+	if len(a.attest.selections) == 0 {
 		return hardware.Refuse("hardware/tpm/pcr-selection-malformed", "the quote selects no PCR")
 	}
 	// A TPM of the PC Client profile has 24 PCRs, a bit each.
 	const bitmapBytes = 3
-	bitmap := selections[0].PCRSelect
+	bitmap := a.attest.selections[0].bitmap
 	if len(bitmap) != bitmapBytes {
 		return hardware.Refuse("hardware/tpm/pcr-selection-malformed", "the quote's PCR bitmap has %d bytes, not %d", len(bitmap), bitmapBytes)
 	}
+	a.selected = make([]int, 0, 8*bitmapBytes)
 	for i := range 8 * bitmapBytes {
 		if bitmap[i/8]>>(i%8)&1 == 1 {
 			a.selected = append(a.selected, i)
