@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"time"
 
 	"filippo.io/torchwood"
 	"github.com/transparency-dev/tessera"
@@ -47,7 +48,10 @@ func (l *Log) Add(ctx context.Context, leaf []byte) (*receipt.Transparent, error
 	if a.err != nil {
 		return nil, a.err
 	}
-	return l.answer(ctx, a.index)
+	if a.leaf != tlog.RecordHash(leaf) {
+		leaf = nil // another bundle of the same payload
+	}
+	return l.answer(ctx, a.index, leaf)
 }
 
 // mayAdd checks everything that does not depend on other additions.
@@ -169,8 +173,8 @@ func (l *Log) written(ctx context.Context, from, size int64) iter.Seq2[Entry, er
 }
 
 // answer waits for a checkpoint that covers the entry, and gives it with a
-// receipt.
-func (l *Log) answer(ctx context.Context, index int64) (*receipt.Transparent, error) {
+// receipt. The leaf is read from the log if it is nil.
+func (l *Log) answer(ctx context.Context, index int64, leaf []byte) (*receipt.Transparent, error) {
 	waiting, cancel := context.WithTimeout(ctx, l.c.ReceiptTimeout)
 	defer cancel()
 	defer context.AfterFunc(l.ctx, cancel)()
@@ -178,7 +182,7 @@ func (l *Log) answer(ctx context.Context, index int64) (*receipt.Transparent, er
 	if err != nil {
 		return nil, noReceipt(index, fmt.Sprintf("entry %d is in the log, but no checkpoint that covers it was cosigned by the quorum within %v; send the same bytes again for its receipt", index, l.c.ReceiptTimeout))
 	}
-	t, err := l.transparent(ctx, c, index)
+	t, err := l.transparent(ctx, c, index, leaf)
 	if e := new(receipt.Error); errors.As(err, &e) {
 		// The witnesses' clocks, if anything, are wrong: Tessera had the quorum.
 		l.c.Logger.Error("the log's receipt does not verify by its own policy", "index", index, "error", err)
@@ -197,26 +201,35 @@ func noReceipt(index int64, detail string) *Error {
 
 // transparent makes the transparent statement of an entry under a checkpoint,
 // and verifies it as a reader will.
-func (l *Log) transparent(ctx context.Context, c *receipt.Checkpoint, index int64) (*receipt.Transparent, error) {
-	leaf, proof, err := prove(ctx, l.tiles, c, index)
-	if err != nil {
-		return nil, err
+func (l *Log) transparent(ctx context.Context, c *receipt.Checkpoint, index int64, leaf []byte) (*receipt.Transparent, error) {
+	if leaf == nil {
+		bundle := bundleOf(index, c.Size)
+		leaves, err := readBundle(ctx, l.tiles, treeOf(c), bundle)
+		if err != nil {
+			return nil, err
+		}
+		leaf = leaves[index-bundle.N*torchwood.TileWidth]
 	}
-	if _, err := l.c.Policy.Verify(leaf, proof, l.c.Now()); err != nil {
+	proof, _, err := prove(ctx, l.tiles, l.c.Policy, c, index, leaf, l.c.Now())
+	if err != nil {
 		return nil, err
 	}
 	return &receipt.Transparent{Leaf: leaf, Receipts: []string{string(proof)}}, nil
 }
 
-// prove gives the leaf at an index and its receipt under a checkpoint.
-func prove(ctx context.Context, tr torchwood.TileReader, c *receipt.Checkpoint, index int64) (leaf, proof []byte, err error) {
-	client, err := torchwood.NewClient(tr)
-	if err != nil {
-		return nil, nil, err
+// prove makes the receipt for the leaf at an index under a checkpoint, and
+// verifies it.
+func prove(ctx context.Context, tr torchwood.TileReader, policy *receipt.Policy, c *receipt.Checkpoint, index int64, leaf []byte, now time.Time) (proof []byte, r *receipt.Receipt, err error) {
+	if index < 0 || index >= c.Size {
+		return nil, nil, fmt.Errorf("proving entry %d: the log's checkpoint has only %d entries", index, c.Size)
 	}
-	leaf, hashes, err := client.Entry(ctx, treeOf(c), index)
+	hashes, err := tlog.ProveRecord(c.Size, index, torchwood.TileHashReaderWithContext(ctx, treeOf(c), tr))
 	if err != nil {
 		return nil, nil, fmt.Errorf("proving entry %d in the tree of size %d: %w", index, c.Size, err)
 	}
-	return leaf, receipt.FormatProof(index, hashes, c.Note), nil
+	proof = receipt.FormatProof(index, hashes, c.Note)
+	if r, err = policy.Verify(leaf, proof, now); err != nil {
+		return nil, nil, fmt.Errorf("proving entry %d in the tree of size %d: %w", index, c.Size, err)
+	}
+	return proof, r, nil
 }

@@ -76,19 +76,7 @@ func (c *Client) Receipt(ctx context.Context, index int64, leaf []byte) (proof [
 // ReceiptAt gives the receipt for the leaf at an index under a checkpoint,
 // verified.
 func (c *Client) ReceiptAt(ctx context.Context, checkpoint *receipt.Checkpoint, index int64, leaf []byte) (proof []byte, r *receipt.Receipt, err error) {
-	if index < 0 || index >= checkpoint.Size {
-		return nil, nil, fmt.Errorf("getting a receipt: the log has no entry %d yet; its checkpoint has %d", index, checkpoint.Size)
-	}
-	// The proof alone: the bundle with the entry is of no use.
-	hashes, err := tlog.ProveRecord(checkpoint.Size, index, torchwood.TileHashReaderWithContext(ctx, treeOf(checkpoint), c.fetcher))
-	if err != nil {
-		return nil, nil, fmt.Errorf("getting a receipt for entry %d: %w", index, err)
-	}
-	proof = receipt.FormatProof(index, hashes, checkpoint.Note)
-	if r, err = c.policy.Verify(leaf, proof, c.now()); err != nil {
-		return nil, nil, fmt.Errorf("getting a receipt for entry %d: %w", index, err)
-	}
-	return proof, r, nil
+	return prove(ctx, c.fetcher, c.policy, checkpoint, index, leaf, c.now())
 }
 
 // A ForkError is the proof that a log has two histories: both notes are signed

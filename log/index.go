@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"sync"
 
+	"golang.org/x/mod/sumdb/tlog"
+
 	"github.com/vitrine-dev/vitrine/log/statement"
 )
 
@@ -32,7 +34,8 @@ func releaseOf(s *statement.Statement) (release, bool) {
 // closed, index and err do not change.
 type addition struct {
 	done  chan struct{}
-	from  int64 // the index will not be below it
+	leaf  tlog.Hash // of the bundle that was taken
+	from  int64     // the index will not be below it
 	index int64
 	err   error
 }
@@ -63,7 +66,7 @@ func (x *index) reserve(s *statement.Signed) (a *addition, mine bool, err error)
 		}
 		x.releases[r] = s.ID
 	}
-	a = &addition{done: make(chan struct{}), from: x.next}
+	a = &addition{done: make(chan struct{}), leaf: tlog.RecordHash(s.Leaf), from: x.next}
 	x.payloads[s.ID] = a
 	return a, true, nil
 }
@@ -99,7 +102,7 @@ func (x *index) restore(s *statement.Signed, i int64) error {
 	if first, ok := x.payloads[s.ID]; ok {
 		return fmt.Errorf("entry %d has the payload of entry %d", i, first.index)
 	}
-	a := &addition{done: make(chan struct{}), index: i}
+	a := &addition{done: make(chan struct{}), leaf: tlog.RecordHash(s.Leaf), index: i}
 	close(a.done)
 	x.payloads[s.ID] = a
 	if r, ok := releaseOf(s.Statement); ok {

@@ -18,10 +18,11 @@ import (
 	"k8s.io/klog/v2"
 )
 
-// batchAge is how long Tessera collects entries before it writes them. The
-// first entry of a batch waits that long, so it stays well under what writing
-// and cosigning take anyway.
-const batchAge = 25 * time.Millisecond
+// batchAge is how long Tessera collects entries before it writes them, and thus
+// what the first of them waits. Tessera does not join batches that wait for the
+// disk, so with a shorter one many small batches, each with its own syncs, take
+// longer than few.
+const batchAge = 100 * time.Millisecond
 
 // maxWitnessAnswer bounds what is read of a witness: Tessera reads it whole.
 const maxWitnessAnswer = 64 << 10
