@@ -2,7 +2,9 @@ package builder
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 )
@@ -54,4 +56,16 @@ func TestBuildTiny(t *testing.T) {
 	}
 	text, _ := out.Manifest.Marshal()
 	t.Logf("%s\n%s", in.Lock, text)
+}
+
+// moduleTools is for recipes whose modules have dependencies: it takes them from
+// the module cache of whoever runs the test.
+func moduleTools(t *testing.T) Toolchain {
+	t.Helper()
+	out, err := exec.Command("go", "env", "GOMODCACHE", "GOPROXY").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	modCache, proxy, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	return Toolchain{Cache: sharedCache, ModCache: modCache, Proxy: proxy}
 }

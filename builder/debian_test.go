@@ -29,18 +29,3 @@ func realMirrors(t *testing.T) *Mirrors {
 	cannot("needs a Debian mirror with bookworm: none of %q answers", m.URLs)
 	return nil
 }
-
-func TestResolveReal(t *testing.T) {
-	m := realMirrors(t)
-	began := time.Now()
-	found, err := m.resolve(t.Context(), "bookworm", DebianKeyring, time.Now(), []string{"linux-image-6.1.0-*-cloud-amd64", "systemd-boot-efi"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Logf("%v in %v", found, time.Since(began))
-	for _, p := range found {
-		if err := checkPoolPath(p.Path); err != nil {
-			t.Error(err)
-		}
-	}
-}
