@@ -1,0 +1,216 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/vitrine-dev/vitrine/node/evidence"
+)
+
+// MaxKeyLifetime is the longest that a TLS key of a node may live.
+const MaxKeyLifetime = 24 * time.Hour
+
+// wellKnown is the part of the public server's paths that is the node's own;
+// all others are the upstream's.
+const wellKnown = "/.well-known/vitrine/"
+
+const (
+	headerTimeout  = 10 * time.Second // TLS handshake included
+	idleTimeout    = 2 * time.Minute
+	shutdownGrace  = 10 * time.Second // for answers that still stream
+	maxStreams     = 64               // requests at a time on one HTTP/2 connection
+	defaultMaxOpen = 1024
+)
+
+// Config is what a node needs. Attester, Upstream and Logger are required.
+type Config struct {
+	// Attester is the hardware.
+	Attester Attester
+	// Upstream is the inference server: http, a loopback address, a port.
+	Upstream *url.URL
+	// KeyLifetime is how long a TLS key lives; a new one takes over at half of
+	// it. Zero means MaxKeyLifetime; more is refused.
+	KeyLifetime time.Duration
+	// MaxConnections bounds the public server's open connections. Zero means
+	// 1024.
+	MaxConnections int
+	// Now is the clock that dates certificates. Nil means [time.Now].
+	Now func() time.Time
+	// Logger gets what the node does, and never a request or an answer.
+	Logger *slog.Logger
+}
+
+// Node is an attested front to an inference server.
+type Node struct {
+	attester Attester
+	platform string
+	keys     *keyring
+	forward  *forwarder
+	logger   *slog.Logger
+	maxOpen  int
+
+	turn    chan struct{} // held by whoever uses the attester
+	slots   chan struct{} // one for each evidence request being answered
+	parsing chan struct{} // one for each push being read
+
+	pushTimeout time.Duration // the constant of this name, shorter in tests
+
+	pushing sync.Mutex // held while the next state is made
+	state   atomic.Pointer[state]
+	changed chan struct{} // says that the state or the key is another
+}
+
+// New makes a node: it reads the attester's registers, refuses a configuration
+// that the host handed over, and makes the first TLS key.
+func New(ctx context.Context, config Config) (*Node, error) {
+	if config.Attester == nil {
+		return nil, errors.New("a node needs an attester")
+	}
+	if config.Logger == nil {
+		return nil, errors.New("a node needs a logger")
+	}
+	if err := checkUpstream(config.Upstream); err != nil {
+		return nil, err
+	}
+	lifetime := config.KeyLifetime
+	if lifetime == 0 {
+		lifetime = MaxKeyLifetime
+	}
+	if lifetime < 0 || lifetime > MaxKeyLifetime {
+		return nil, fmt.Errorf("a TLS key may not live for %v: give at most %v", lifetime, MaxKeyLifetime)
+	}
+	maxOpen := config.MaxConnections
+	if maxOpen == 0 {
+		maxOpen = defaultMaxOpen
+	}
+	if maxOpen < 0 {
+		return nil, fmt.Errorf("a node cannot hold %d connections", maxOpen)
+	}
+	now := config.Now
+	if now == nil {
+		now = time.Now
+	}
+	n := &Node{
+		attester: config.Attester,
+		platform: config.Attester.Platform(),
+		forward:  newForwarder(config.Upstream, config.Logger),
+		logger:   config.Logger,
+		maxOpen:  maxOpen,
+		turn:     make(chan struct{}, 1),
+		slots:    make(chan struct{}, maxEvidenceRequests),
+		parsing:  make(chan struct{}, maxPushes),
+		changed:  make(chan struct{}, 1),
+
+		pushTimeout: pushTimeout,
+	}
+	n.state.Store(&state{})
+	registers, err := n.registers(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("reading the registers of this %s machine: %w", n.platform, err)
+	}
+	if err := refuseHostConfiguration(n.platform, registers); err != nil {
+		return nil, err
+	}
+	if n.keys, err = newKeyring(now, lifetime); err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// Serve answers clients on public and the sidecar on push until the context is
+// done, and returns nil then; it owns both listeners. It may be called once.
+func (n *Node) Serve(parent context.Context, public, push net.Listener) error {
+	ctx, cancel := context.WithCancelCause(parent)
+	defer cancel(nil)
+
+	publicServer := &http.Server{
+		Handler:                      http.HandlerFunc(n.servePublic),
+		TLSConfig:                    n.keys.tlsConfig(),
+		ConnContext:                  withConnection,
+		ReadHeaderTimeout:            headerTimeout,
+		IdleTimeout:                  idleTimeout,
+		MaxHeaderBytes:               maxRequestHeaderBytes,
+		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: maxStreams, WriteByteTimeout: clientStall},
+		DisableGeneralOptionsHandler: true, // OPTIONS * is the upstream's to answer
+		ErrorLog:                     slog.NewLogLogger(n.logger.Handler(), slog.LevelDebug),
+	}
+	pushServer := &http.Server{
+		Handler:           http.HandlerFunc(n.servePush),
+		ReadHeaderTimeout: headerTimeout,
+		ReadTimeout:       n.pushTimeout,
+		WriteTimeout:      2 * n.pushTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxPushHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(n.logger.Handler(), slog.LevelDebug),
+	}
+
+	var running sync.WaitGroup
+	start := func(what string, run func() error) {
+		running.Go(func() {
+			if err := run(); err != nil && !errors.Is(err, http.ErrServerClosed) {
+				cancel(fmt.Errorf("%s: %w", what, err))
+			}
+		})
+	}
+	start("serving clients", func() error {
+		return publicServer.ServeTLS(newListener(public, n.maxOpen), "", "")
+	})
+	start("serving the sidecar", func() error {
+		return pushServer.Serve(newListener(push, maxPushConnections))
+	})
+	start("replacing the TLS key", func() error { return n.keys.run(ctx, n.announce) })
+	start("dating evidence", func() error { n.refresh(ctx); return nil })
+
+	<-ctx.Done()
+	cause := context.Cause(ctx)
+	grace, stop := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
+	defer stop()
+	for _, server := range []*http.Server{pushServer, publicServer} {
+		if err := server.Shutdown(grace); err != nil {
+			_ = server.Close()
+		}
+	}
+	running.Wait()
+	if parent.Err() != nil {
+		return nil
+	}
+	return cause
+}
+
+// servePublic answers a client.
+func (n *Node) servePublic(w http.ResponseWriter, r *http.Request) {
+	id := identityOf(r)
+	if id == nil {
+		writeError(w, errAttester("the connection has no TLS key of the node's"))
+		return
+	}
+	if id != n.keys.current.Load() {
+		// A newer key has taken over; the client's next request uses it.
+		w.Header().Set("Connection", "close")
+	}
+	switch {
+	case r.URL.Path == evidence.Path:
+		n.serveEvidence(w, r, id)
+	case strings.HasPrefix(r.URL.Path, wellKnown):
+		writeError(w, errNotFound())
+	default:
+		n.forward.ServeHTTP(w, r)
+	}
+}
+
+// announce says that the newest evidence is out of date.
+func (n *Node) announce() {
+	select {
+	case n.changed <- struct{}{}:
+	default: // it has been said already
+	}
+}
