@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
+	"flag"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -327,21 +328,70 @@ func TestSimulatedKeptInFile(t *testing.T) {
 	}
 }
 
+var update = flag.Bool("update", false, "write testdata anew")
+
+// recorded returns evidence that a simulated chip made once and for all: a
+// fuzzer's processes have to agree on it.
+func recorded(t testing.TB, name, csp string, version uint32) *sample {
+	t.Helper()
+	folder := filepath.Join("testdata", name)
+	if *update {
+		s := as(t, csp, version, nil)
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		s.col["report"] = s.raw
+		for item, data := range s.col {
+			if err := os.WriteFile(filepath.Join(folder, item), data, 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	s := &sample{col: hardware.Collateral{}, opts: sevsnp.Options{Now: now, MinimumTCB: &sevsnp.TCB{}, AdmitUnseen: true}}
+	entries, err := os.ReadDir(folder)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		data, err := os.ReadFile(filepath.Join(folder, e.Name()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.col[e.Name()] = data
+	}
+	s.raw = s.col["report"]
+	delete(s.col, "report")
+	root, err := x509.ParseCertificate(s.col[hardware.ARK])
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.opts.SimulatedRoots = []*x509.Certificate{root}
+	return s
+}
+
+// What was accepted once stays accepted.
+func TestRecorded(t *testing.T) {
+	for _, s := range []*sample{recorded(t, "vcek-v2", "", 2), recorded(t, "vlek-v3", "provider", 3)} {
+		if c, err := sevsnp.Verify(s.raw, s.col, s.opts); err != nil || !c.Simulated {
+			t.Errorf("a recorded simulated report: %v", err)
+		}
+	}
+}
+
 func FuzzVerify(f *testing.F) {
-	s := as(f, "", 2, nil)
-	v := as(f, "provider", 3, nil)
+	s, v := recorded(f, "vcek-v2", "", 2), recorded(f, "vlek-v3", "provider", 3)
 	f.Add(s.raw, s.col[hardware.VCEK], s.col[hardware.ASK], []byte(nil))
 	f.Add(v.raw, v.col[hardware.VLEK], v.col[hardware.ASK], []byte("-----BEGIN X509 CRL-----"))
 	f.Add(make([]byte, abi.ReportSize), []byte{0x30}, []byte("-----BEGIN CERTIFICATE-----"), []byte{})
 	genuine := [][]byte{s.raw[:0x2A0], v.raw[:0x2A0]}
+	opts := s.opts
+	opts.BuiltInRoots = true
+	opts.SimulatedRoots = append(opts.SimulatedRoots, v.opts.SimulatedRoots...)
 	f.Fuzz(func(t *testing.T, raw, ek, ask, crl []byte) {
 		col := hardware.Collateral{hardware.VCEK: ek, hardware.VLEK: ek, hardware.ASK: ask}
 		if len(crl) != 0 {
 			col[hardware.CRL] = crl
 		}
-		opts := s.opts
-		opts.BuiltInRoots = true
-		opts.SimulatedRoots = []*x509.Certificate{s.chip.ARK, v.chip.ARK}
 		c, err := sevsnp.Verify(raw, col, opts)
 		if err != nil {
 			var r *hardware.Rejection
