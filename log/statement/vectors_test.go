@@ -309,3 +309,29 @@ func replaceSignature(t testing.TB, leaf, other []byte) []byte {
 	}
 	return apply(t, leaf, edit{"/dsseEnvelope/signatures/0/sig", base64.StdEncoding.EncodeToString(s.signature)})
 }
+
+// membersOf returns the pointers to all object members of a document.
+func membersOf(t testing.TB, document []byte) []string {
+	t.Helper()
+	var doc any
+	if err := json.Unmarshal(document, &doc); err != nil {
+		t.Fatal(err)
+	}
+	var out []string
+	var walk func(path string, v any)
+	walk = func(path string, v any) {
+		switch x := v.(type) {
+		case map[string]any:
+			for name, member := range x {
+				out = append(out, path+"/"+name)
+				walk(path+"/"+name, member)
+			}
+		case []any:
+			for i, e := range x {
+				walk(path+"/"+strconv.Itoa(i), e)
+			}
+		}
+	}
+	walk("", doc)
+	return out
+}
