@@ -115,14 +115,13 @@ type appraisal struct {
 	state      State
 	historical bool
 
-	claims     *hardware.Claims // set by the first check
-	signed     lazy[*signedRelease]
-	receipts   lazy[[]*releaseReceipt]
-	observed   lazy[[]observation]
-	notes      []string
-	withdrawn  [][]byte     // leaves of withdrawals to be remembered
-	channel    *ChannelSeen // to be remembered
-	storageErr error        // of a State
+	claims    *hardware.Claims // set by the first check
+	signed    lazy[*signedRelease]
+	receipts  lazy[[]*releaseReceipt]
+	observed  lazy[[]observation]
+	notes     []string
+	withdrawn [][]byte     // leaves of withdrawals to be remembered
+	channel   *ChannelSeen // to be remembered
 }
 
 // lazy is a value that is worked out when it is first asked for.
@@ -182,13 +181,18 @@ func appraise(ctx context.Context, in Input, opts Options, list []check, histori
 		v.Checks = append(v.Checks, entry)
 	}
 	v.Claims = a.claims
-	v.Notes = a.notes
 	if s, r := a.release(); r == nil {
 		v.Release = summarize(s.signed)
 	}
-	if err := errors.Join(a.storageErr, a.remember(v)); err != nil {
-		return nil, err
+	if err := a.remember(v); err != nil {
+		// What cannot be remembered cannot be held against the next one, so
+		// it is not accepted; a refusal stays a refusal.
+		if v.Rejection == nil {
+			return nil, err
+		}
+		a.note("%v", err)
 	}
+	v.Notes = a.notes
 	if v.Rejection != nil {
 		return v, v.Rejection
 	}
