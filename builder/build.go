@@ -209,7 +209,7 @@ func (b *build) getInputs(ctx context.Context) error {
 		for i, f := range b.in.Fetchers {
 			fetchers[i] = &counting{f, func(n int64) { b.progress("inputs", done+n, total) }}
 		}
-		path, err := b.o.Cache.get(ctx, in, fetchers)
+		path, err := b.o.Cache.Get(ctx, in, fetchers)
 		if err != nil {
 			return err
 		}

@@ -210,10 +210,12 @@ type Explanation struct {
 	Lock        string       `json:"lock"`   // SHA-256
 	Causes      []string     `json:"causes"`
 	Differences []Difference `json:"differences"`
+	// Claims is what the statement says beside the artefacts, such as registers.
+	Claims []ClaimDifference `json:"claims,omitempty"`
 }
 
 // Explain writes the explanation of what Compare found.
-func Explain(rebuilt *Manifest, differences []Difference) ([]byte, error) {
+func Explain(rebuilt *Manifest, differences []Difference, claims []ClaimDifference) ([]byte, error) {
 	e := Explanation{
 		Format:      ExplanationFormat,
 		Product:     rebuilt.Product,
@@ -222,6 +224,7 @@ func Explain(rebuilt *Manifest, differences []Difference) ([]byte, error) {
 		Lock:        rebuilt.Lock,
 		Causes:      Causes(differences),
 		Differences: differences,
+		Claims:      claims,
 	}
 	b, err := json.Marshal(e, jsontext.WithIndent("  "), jsontext.EscapeForHTML(false))
 	if err != nil {

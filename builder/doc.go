@@ -19,3 +19,7 @@
 // packages are compiled without cgo, linker flags and code generation, and no
 // path of a recipe leads outside the work folder.
 package builder
+
+// Version is this builder's, as statements name it. It grows when the same
+// recipe and lock would give other bits.
+const Version = "0.1.0"

@@ -102,10 +102,10 @@ func (c Cache) Fetch(_ context.Context, in Input) (io.ReadCloser, error) {
 	return f, err
 }
 
-// get leaves an input in the cache and gives its path: from the cache itself,
+// Get leaves an input in the cache and gives its path: from the cache itself,
 // or from the first fetcher that offers the right bytes. A file in the cache
 // that is not what its name says is fetched again.
-func (c Cache) get(ctx context.Context, in Input, fetchers []Fetcher) (string, error) {
+func (c Cache) Get(ctx context.Context, in Input, fetchers []Fetcher) (string, error) {
 	if err := os.MkdirAll(c.Dir, 0o700); err != nil {
 		return "", fmt.Errorf("making the folder for inputs: %w", err)
 	}

@@ -59,7 +59,7 @@ func TestGetInput(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cache := Cache{t.TempDir()}
 			in := inputOf(right)
-			path, err := cache.get(t.Context(), in, c.fetchers)
+			path, err := cache.Get(t.Context(), in, c.fetchers)
 			left, _ := os.ReadDir(cache.Dir)
 			if c.want == nil {
 				if err != nil {
@@ -94,10 +94,10 @@ func TestCacheIsNotBelieved(t *testing.T) {
 	if err := os.WriteFile(cache.Path(in.SHA256), []byte("planted by another"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := cache.get(t.Context(), in, nil); !errors.Is(err, ErrUnavailable) {
+	if _, err := cache.Get(t.Context(), in, nil); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("a changed file in the cache gives %v, want ErrUnavailable", err)
 	}
-	path, err := cache.get(t.Context(), in, []Fetcher{serving("the right bytes")})
+	path, err := cache.Get(t.Context(), in, []Fetcher{serving("the right bytes")})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +110,7 @@ func TestGetInputStops(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	asked := FetchFunc(func(ctx context.Context, _ Input) (io.ReadCloser, error) { return nil, ctx.Err() })
-	if _, err := (Cache{t.TempDir()}).get(ctx, inputOf("x"), []Fetcher{asked}); !errors.Is(err, context.Canceled) {
+	if _, err := (Cache{t.TempDir()}).Get(ctx, inputOf("x"), []Fetcher{asked}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v, want context.Canceled", err)
 	}
 }

@@ -261,6 +261,11 @@ func (r *Recipe) packages() []string {
 	if r.Stub != "" {
 		all = append(all, r.Stub)
 	}
+	for _, s := range r.Shapes {
+		if p := s.Firmware.Package; p != "" && !slices.Contains(all, p) {
+			all = append(all, p)
+		}
+	}
 	return all
 }
 

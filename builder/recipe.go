@@ -28,6 +28,7 @@ type Recipe struct {
 	Root          []Step  // the root file system, unique by path
 	Services      []guestconfig.Service
 	Network       *guestconfig.Network // nil: loopback only
+	Shapes        []Machine            // that a release states registers for
 
 	sha256 string
 }
@@ -134,6 +135,11 @@ func (r *Recipe) files() []string {
 			all = append(all, s.From)
 		}
 	}
+	for _, s := range r.Shapes {
+		if s.Firmware.File != "" {
+			all = append(all, s.Firmware.File)
+		}
+	}
 	slices.Sort(all)
 	return slices.Compact(all)
 }
@@ -146,7 +152,7 @@ func ParseRecipe(name string, b []byte) (*Recipe, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := root.mapping("vitrine", "product", "version", "securityEpoch", "source", "debian", "kernel", "stub", "cmdline", "init", "root", "services", "network")
+	m, err := root.mapping("vitrine", "product", "version", "securityEpoch", "source", "debian", "kernel", "stub", "cmdline", "init", "root", "services", "network", "shapes")
 	if err != nil {
 		return nil, err
 	}
@@ -205,6 +211,9 @@ func ParseRecipe(name string, b []byte) (*Recipe, error) {
 		return nil, err
 	}
 	if err := r.parseServices(m); err != nil {
+		return nil, err
+	}
+	if err := r.parseShapes(m); err != nil {
 		return nil, err
 	}
 	return r, nil
