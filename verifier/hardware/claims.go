@@ -52,7 +52,8 @@ type Claims struct {
 }
 
 // Fact is one thing that evidence says and that is neither a register nor a
-// flag. Names may repeat (events of a log do).
+// flag. Names may repeat (events of a log do, and the type of event in such a
+// name is never covered by a signature).
 type Fact struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -247,6 +249,13 @@ func attacks() []attack {
 			s.e.EventLog, s.opts.RequireEventLog = nil, false
 		})},
 
+		{"no values and no log", "PCR values: none missing", c("pcr-values-missing"), good(func(s *sample) {
+			s.e.PCRs, s.e.EventLog, s.opts.RequireEventLog = nil, nil, false
+		})},
+		{"no values and another log", "PCR values: digest", c("event-log-replay"), good(func(s *sample) {
+			s.e.PCRs, s.e.EventLog = nil, simulated.EventLog(boot()[1:])
+		})},
+
 		{"signature cut off", "", c("signature-malformed"), good(func(s *sample) { s.e.Signature = s.e.Signature[:10] })},
 		{"no signature", "", c("signature-malformed"), good(func(s *sample) { s.e.Signature = nil })},
 		{"signature of an unknown kind", "", c("signature-malformed"), good(func(s *sample) { s.e.Signature[1] = 0xee })},
@@ -366,6 +375,14 @@ func TestVerify(t *testing.T) {
 			}
 		}
 
+		// The log alone gives the values as well.
+		given := s.e.PCRs
+		s.e.PCRs = nil
+		if c2, err := tpm.Verify(s.e, s.opts); err != nil || !maps.Equal(c2.Registers, c.Registers) {
+			t.Errorf("%s with the values from the log: %v", name, err)
+		}
+		s.e.PCRs = given
+
 		// Without a log the same quote stands, if none is demanded.
 		s.e.EventLog, s.opts.RequireEventLog = nil, false
 		if c, err := tpm.Verify(s.e, s.opts); err != nil || c.Flags["eventLog"] {
@@ -375,6 +392,71 @@ func TestVerify(t *testing.T) {
 }
 
 func digest(s string) string { return fmt.Sprintf("%x", sha256.Sum256([]byte(s))) }
+
+// The log of a real boot (QEMU, OVMF, systemd's stub) replays to the values that
+// the guest read.
+func TestRealBootLog(t *testing.T) {
+	folder := filepath.Join("..", "..", "..", "builder", "measure", "testdata", "boot")
+	log, err := os.ReadFile(filepath.Join(folder, "eventlog.bin"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(folder, "pcrs.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := map[int][32]byte{}
+	for line := range strings.Lines(string(text)) {
+		var (
+			pcr   int
+			value []byte
+		)
+		if _, err := fmt.Sscanf(line, "pcr%d %x", &pcr, &value); err != nil {
+			t.Fatalf("%q: %v", line, err)
+		}
+		if pcr != 10 { // the kernel's own
+			v[pcr] = [32]byte(value)
+		}
+	}
+	s := sign(t, keys().p256, v, nil)
+	s.e.EventLog = log
+	c, err := tpm.Verify(s.e, s.opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var covered, not int
+	for _, f := range c.Facts {
+		if strings.HasPrefix(f.Name, "event ") {
+			if f.Unverified {
+				not++
+			} else {
+				covered++
+			}
+		}
+	}
+	if covered == 0 || not == 0 {
+		t.Errorf("%d events whose data is measured and %d whose data is not", covered, not)
+	}
+	action := hardware.Fact{Name: "event pcr4 EV_EFI_ACTION", Value: digest("Calling EFI Application from Boot Option") + ` "Calling EFI Application from Boot Option"`}
+	if !slices.Contains(c.Facts, action) {
+		t.Errorf("no fact %+v", action)
+	}
+	// Every byte of the log changed: it replays to something else, cannot be
+	// read, or only what is marked as unverified has changed.
+	for i := range log {
+		s.e.EventLog = slices.Clone(log)
+		s.e.EventLog[i] ^= 0xff
+		changed, err := tpm.Verify(s.e, s.opts)
+		if err != nil {
+			continue
+		}
+		for j, f := range changed.Facts {
+			if !f.Unverified && f.Value != c.Facts[j].Value {
+				t.Fatalf("with byte %d of the log changed %+v is claimed as verified, instead of %+v", i, f, c.Facts[j])
+			}
+		}
+	}
+}
 
 // A TPM that was started from locality 3 begins PCR 0 with 3.
 func TestStartupLocality(t *testing.T) {
@@ -442,6 +524,10 @@ func FuzzVerify(f *testing.F) {
 	for _, by := range []*simulated.TPM{keys().p256, keys().rsa2048, keys().p384} {
 		s := quote(f, by)
 		f.Add(s.e.Attest, s.e.Signature, s.e.AKPublic, s.e.EventLog, byte(0))
+	}
+	if log, err := os.ReadFile("../../../builder/measure/testdata/boot/eventlog.bin"); err == nil {
+		s := quote(f, keys().p256)
+		f.Add(s.e.Attest, s.e.Signature, s.e.AKPublic, log, byte(10))
 	}
 	f.Add([]byte{}, []byte{0, 0x10}, tpm2.Marshal(tpm2.RSAEKTemplate), []byte{}, byte(9))
 	good := map[string]bool{}

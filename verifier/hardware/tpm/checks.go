@@ -136,7 +136,7 @@ func mandatoryQuoted(a *appraisal) *hardware.Rejection {
 
 func valuesPresent(a *appraisal) *hardware.Rejection {
 	for _, i := range a.selected {
-		if _, ok := a.evidence.PCRs[i]; !ok {
+		if _, ok := a.pcrs[i]; !ok {
 			return hardware.Refuse("hardware/tpm/pcr-values-missing", "the quote covers PCR %d, whose value did not come with it", i)
 		}
 	}
@@ -144,7 +144,7 @@ func valuesPresent(a *appraisal) *hardware.Rejection {
 }
 
 func valuesQuoted(a *appraisal) *hardware.Rejection {
-	for _, i := range slices.Sorted(maps.Keys(a.evidence.PCRs)) {
+	for _, i := range slices.Sorted(maps.Keys(a.pcrs)) {
 		if !slices.Contains(a.selected, i) {
 			return hardware.Refuse("hardware/tpm/pcr-values-unquoted", "a value came for PCR %d, which the quote does not cover", i)
 		}
@@ -157,13 +157,18 @@ func valuesQuoted(a *appraisal) *hardware.Rejection {
 func valuesDigest(a *appraisal) *hardware.Rejection {
 	h := sha256.New()
 	for _, i := range a.selected {
-		v := a.evidence.PCRs[i]
+		v := a.pcrs[i]
 		h.Write(v[:])
 	}
-	if got := h.Sum(nil); !slices.Equal(got, a.attest.pcrDigest) {
+	got := h.Sum(nil)
+	switch {
+	case slices.Equal(got, a.attest.pcrDigest):
+		return nil
+	case a.replayed:
+		return hardware.Refuse("hardware/tpm/event-log-replay", "the log replays to PCR values that hash to %x and the quote says %x", got, a.attest.pcrDigest)
+	default:
 		return hardware.Refuse("hardware/tpm/pcr-digest", "the PCR values hash to %x and the quote says %x", got, a.attest.pcrDigest)
 	}
-	return nil
 }
 
 func signatureScheme(a *appraisal) *hardware.Rejection {
@@ -198,7 +203,7 @@ func logReplays(a *appraisal) *hardware.Rejection {
 		if i == 10 || i > 15 {
 			continue
 		}
-		if got, want := a.log.replay[i], a.evidence.PCRs[i]; got != want {
+		if got, want := a.log.replay[i], a.pcrs[i]; got != want {
 			return hardware.Refuse("hardware/tpm/event-log-replay", "the log replays PCR %d to %x and the quoted value is %x", i, got, want)
 		}
 	}

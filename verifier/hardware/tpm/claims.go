@@ -25,7 +25,7 @@ func (a *appraisal) claims() *hardware.Claims {
 		},
 	}
 	for _, i := range MandatoryPCRs() {
-		v := a.evidence.PCRs[i]
+		v := a.pcrs[i]
 		c.Registers[fmt.Sprintf("pcr%d", i)] = hex.EncodeToString(v[:])
 	}
 	fact := func(name, format string, args ...any) {
@@ -33,7 +33,7 @@ func (a *appraisal) claims() *hardware.Claims {
 	}
 	for _, i := range a.selected {
 		if !slices.Contains(MandatoryPCRs(), i) {
-			fact(fmt.Sprintf("pcr%d", i), "%x", a.evidence.PCRs[i])
+			fact(fmt.Sprintf("pcr%d", i), "%x", a.pcrs[i])
 		}
 	}
 	fact("attestationKey", "%s", fingerprint(a.key))

@@ -89,7 +89,8 @@ func startupLocality(e tcg.Event) (byte, bool) {
 
 // facts tells the log event by event. A digest was replayed to what the TPM
 // signed; an event's data was only if it hashes to that digest, and is
-// otherwise whatever the sender wrote there.
+// otherwise whatever the sender wrote there. An event's type is always the
+// sender's word.
 func (l *eventLog) facts() []hardware.Fact {
 	var facts []hardware.Fact
 	for _, e := range l.events {
@@ -98,7 +99,7 @@ func (l *eventLog) facts() []hardware.Fact {
 		}
 		covered := sha256.Sum256(e.Data)
 		facts = append(facts, hardware.Fact{
-			// The type is not measured: it is the sender's word for what the data is.
+			// Unlike digest and PCR the type is not measured.
 			Name:       fmt.Sprintf("event pcr%d %s", e.Index, e.Type.TCGString()),
 			Value:      fmt.Sprintf("%x %s", e.Digest, printable(e.Data)),
 			Unverified: !bytes.Equal(covered[:], e.Digest),

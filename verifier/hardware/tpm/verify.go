@@ -15,7 +15,8 @@ type Evidence struct {
 	// AKPublic is the TPMT_PUBLIC of the key that signed.
 	AKPublic []byte
 	// PCRs holds the value of every quoted PCR (SHA-256 bank), by index. The
-	// quote signs their digest alone.
+	// quote signs their digest alone. Nil stands for the values to which
+	// EventLog replays.
 	PCRs map[int][32]byte
 	// EventLog is the firmware's event log (TCG PC Client, crypto agile), or
 	// nil.
@@ -52,6 +53,8 @@ type appraisal struct {
 	key       crypto.PublicKey
 	signature signature
 	log       *eventLog // nil without a log
+	pcrs      map[int][32]byte
+	replayed  bool // pcrs come from the log
 }
 
 // Verify appraises a quote. A refusal is a [*hardware.Rejection]. Claims of a
@@ -69,6 +72,12 @@ func verify(e Evidence, opts Options, checks []check) (*hardware.Claims, error) 
 	for _, read := range []func() *hardware.Rejection{a.readAttest, a.readKey, a.readSignature, a.readEventLog} {
 		if r := read(); r != nil {
 			return nil, r
+		}
+	}
+	if a.pcrs = e.PCRs; a.pcrs == nil && a.log != nil {
+		a.pcrs, a.replayed = make(map[int][32]byte, len(a.selected)), true
+		for _, i := range a.selected {
+			a.pcrs[i] = a.log.replay[i]
 		}
 	}
 	for _, c := range checks {
