@@ -44,6 +44,10 @@ func main() {
 		}
 		_ = json.NewEncoder(w).Encode(rep)
 	})
+	http.HandleFunc("/read", func(w http.ResponseWriter, r *http.Request) {
+		b, err := os.ReadFile(r.URL.Query().Get("path"))
+		fmt.Fprintf(w, "%d bytes, %v", len(b), err)
+	})
 	http.HandleFunc("/exit", func(w http.ResponseWriter, r *http.Request) {
 		time.AfterFunc(100*time.Millisecond, func() { os.Exit(7) })
 	})
