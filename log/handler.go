@@ -15,19 +15,25 @@ import (
 	"github.com/vitrine-dev/vitrine/log/statement"
 )
 
-// maxUploads bounds the addenda that arrive at once, each up to 64 MiB on disk
-// before it is counted.
-const maxUploads = 8
+const (
+	// maxRequests bounds the adds that are read, or wait for a receipt, at once.
+	// Each holds a leaf.
+	maxRequests = 2048
+	// maxUploads bounds the addenda that arrive at once, each up to 64 MiB on
+	// disk before it is counted.
+	maxUploads = 8
+)
 
 // handler is the log over HTTP.
 type handler struct {
 	log     *Log
 	files   fs.FS
+	adds    chan struct{}
 	uploads chan struct{}
 }
 
 func newHandler(l *Log, root *os.Root) http.Handler {
-	h := &handler{log: l, files: root.FS(), uploads: make(chan struct{}, maxUploads)}
+	h := &handler{log: l, files: root.FS(), adds: make(chan struct{}, maxRequests), uploads: make(chan struct{}, maxUploads)}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /add", h.add)
 	mux.HandleFunc("POST /addenda", h.putAddendum)
@@ -38,6 +44,13 @@ func newHandler(l *Log, root *os.Root) http.Handler {
 }
 
 func (h *handler) add(w http.ResponseWriter, r *http.Request) {
+	select {
+	case h.adds <- struct{}{}:
+		defer func() { <-h.adds }()
+	default:
+		h.refuse(w, errorf(Unavailable, "the log is busy; try again"))
+		return
+	}
 	leaf, err := io.ReadAll(http.MaxBytesReader(w, r.Body, statement.MaxLeafBytes))
 	if err != nil {
 		h.refuse(w, bodyError(err, "a leaf", statement.MaxLeafBytes))
