@@ -135,7 +135,8 @@ func newKeyring(now func() time.Time, lifetime time.Duration) (*keyring, error) 
 }
 
 // run replaces identities until ctx is done, and calls replaced after each. It
-// returns early only if no key can be made.
+// returns early only if no key can be made. Whoever stops it closes the
+// connections that are left.
 func (k *keyring) run(ctx context.Context, replaced func()) error {
 	half := k.lifetime / 2
 	ticker := time.NewTicker(half)
@@ -144,7 +145,6 @@ func (k *keyring) run(ctx context.Context, replaced func()) error {
 		old := k.current.Load()
 		select {
 		case <-ctx.Done():
-			old.expire()
 			return nil
 		case <-ticker.C:
 		}

@@ -28,6 +28,8 @@ const (
 	idleTimeout    = 2 * time.Minute
 	shutdownGrace  = 10 * time.Second // for answers that still stream
 	maxStreams     = 64               // requests at a time on one HTTP/2 connection
+	maxStreamBytes = 256 << 10        // received and not yet forwarded, of one request
+	maxConnBytes   = 512 << 10        // and of all of a connection
 	defaultMaxOpen = 1024
 )
 
@@ -139,9 +141,14 @@ func (n *Node) Serve(parent context.Context, public, push net.Listener) error {
 		ReadHeaderTimeout:            headerTimeout,
 		IdleTimeout:                  idleTimeout,
 		MaxHeaderBytes:               maxRequestHeaderBytes,
-		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: maxStreams, WriteByteTimeout: clientStall},
 		DisableGeneralOptionsHandler: true, // OPTIONS * is the upstream's to answer
 		ErrorLog:                     slog.NewLogLogger(n.logger.Handler(), slog.LevelDebug),
+		HTTP2: &http.HTTP2Config{
+			MaxConcurrentStreams:          maxStreams,
+			MaxReceiveBufferPerStream:     maxStreamBytes,
+			MaxReceiveBufferPerConnection: maxConnBytes,
+			WriteByteTimeout:              clientStall,
+		},
 	}
 	pushServer := &http.Server{
 		Handler:           http.HandlerFunc(n.servePush),
