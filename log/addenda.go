@@ -12,7 +12,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/vitrine-dev/vitrine/log/internal/durable"
+	"github.com/vitrine-dev/vitrine/log/durable"
 	"github.com/vitrine-dev/vitrine/log/statement"
 )
 

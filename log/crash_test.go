@@ -63,6 +63,11 @@ func TestKilledLogLosesNothing(t *testing.T) {
 		answered[s.ID] = index
 		return true
 	}
+	answers := func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return receipts + without
+	}
 	for round := range kills {
 		// Every third time there is no quorum, and adds are answered without a
 		// receipt.
@@ -94,7 +99,11 @@ func TestKilledLogLosesNothing(t *testing.T) {
 				}
 			})
 		}
-		time.Sleep(time.Duration(100+rand.IntN(300)) * time.Millisecond)
+		// Wherever the kill falls, the log has answered for something before.
+		for deadline := time.Now().Add(10 * time.Second); answers() < 8*(round+1) && time.Now().Before(deadline); {
+			time.Sleep(time.Millisecond)
+		}
+		time.Sleep(time.Duration(rand.IntN(200)) * time.Millisecond)
 		killed.Store(true)
 		process.Kill()
 		close(stop)

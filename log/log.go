@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/mod/sumdb/note"
 
-	"github.com/vitrine-dev/vitrine/log/internal/durable"
+	"github.com/vitrine-dev/vitrine/log/durable"
 	"github.com/vitrine-dev/vitrine/log/internal/serve"
 	"github.com/vitrine-dev/vitrine/log/receipt"
 	"github.com/vitrine-dev/vitrine/log/statement"

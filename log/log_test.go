@@ -18,7 +18,7 @@ import (
 	"golang.org/x/mod/sumdb/tlog"
 
 	"github.com/vitrine-dev/vitrine/log"
-	"github.com/vitrine-dev/vitrine/log/internal/durable"
+	"github.com/vitrine-dev/vitrine/log/durable"
 	"github.com/vitrine-dev/vitrine/log/internal/logtest"
 	"github.com/vitrine-dev/vitrine/log/statement"
 )

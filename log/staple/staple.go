@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/vitrine-dev/vitrine/log"
-	"github.com/vitrine-dev/vitrine/log/internal/durable"
+	"github.com/vitrine-dev/vitrine/log/durable"
 	"github.com/vitrine-dev/vitrine/log/receipt"
 	"github.com/vitrine-dev/vitrine/log/statement"
 	"github.com/vitrine-dev/vitrine/node/evidence"

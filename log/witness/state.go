@@ -14,7 +14,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
-	"github.com/vitrine-dev/vitrine/log/internal/durable"
+	"github.com/vitrine-dev/vitrine/log/durable"
 )
 
 // checkpointFile is where the last cosigned checkpoint of a log is kept: its
