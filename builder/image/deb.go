@@ -46,7 +46,16 @@ func ReadDeb(r io.Reader, visit func(e Entry, size int64, content io.Reader) err
 	defer closePlain()
 	limited := &io.LimitedReader{R: plain, N: maxDebContent}
 	err = walkTar(limited, visit)
-	if err != nil && limited.N <= 0 {
+	if err == nil {
+		// Behind the last file lie padding and the compressor's checksum.
+		_, err = io.Copy(io.Discard, limited)
+	}
+	if err == nil {
+		if _, err = io.Copy(io.Discard, data); err == nil && data.N > 0 {
+			err = io.ErrUnexpectedEOF
+		}
+	}
+	if limited.N <= 0 {
 		err = fmt.Errorf("it unpacks to more than %d bytes", int64(maxDebContent))
 	}
 	if err != nil {
@@ -56,7 +65,7 @@ func ReadDeb(r io.Reader, visit func(e Entry, size int64, content io.Reader) err
 }
 
 // debData skips to the data member of the ar(5) archive.
-func debData(r io.Reader) (io.Reader, string, error) {
+func debData(r io.Reader) (*io.LimitedReader, string, error) {
 	magic := make([]byte, 8)
 	if _, err := io.ReadFull(r, magic); err != nil || string(magic) != "!<arch>\n" {
 		return nil, "", errors.New("it does not begin as an ar archive")
@@ -79,7 +88,7 @@ func debData(r io.Reader) (io.Reader, string, error) {
 		case i == 1 && !strings.HasPrefix(name, "control.tar"):
 			return nil, "", fmt.Errorf("its second member is %q, not control.tar", name)
 		case i > 1 && strings.HasPrefix(name, "data.tar"):
-			return io.LimitReader(r, size), name, nil
+			return &io.LimitedReader{R: r, N: size}, name, nil
 		case i > 8:
 			return nil, "", errors.New("it has no data.tar among its first members")
 		}
