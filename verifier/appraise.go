@@ -119,6 +119,7 @@ type appraisal struct {
 	signed    lazy[*signedRelease]
 	receipts  lazy[[]*releaseReceipt]
 	observed  lazy[[]observation]
+	opened    map[string]*seenNote // by note
 	notes     []string
 	withdrawn [][]byte     // leaves of withdrawals to be remembered
 	channel   *ChannelSeen // to be remembered

@@ -113,6 +113,9 @@ func judgeWithdrawals(_ context.Context, a *appraisal) finding {
 	if r != nil {
 		return refuse(r)
 	}
+	if len(a.policy.Withdrawers.Keys) == 0 {
+		return fail("policy/malformed", "the policy says nothing about who may withdraw a release")
+	}
 	var all []withdrawal
 	strangers := 0
 	for i, raw := range a.doc.Withdrawals {
@@ -247,8 +250,8 @@ func judgeReceiptAge(_ context.Context, a *appraisal) finding {
 	}
 	var newest time.Time
 	for _, c := range a.witnessed() {
-		if c.checkpoint.Freshness.After(newest) {
-			newest = c.checkpoint.Freshness
+		if c.quorum.Freshness.After(newest) {
+			newest = c.quorum.Freshness
 		}
 	}
 	if newest.IsZero() {
@@ -272,27 +275,18 @@ func judgeEvidenceAge(_ context.Context, a *appraisal) finding {
 		}
 		return a.momentary("made for the nonce, so just now")
 	}
-	var worst error = errors.New("it is of no log of the policy")
-	for _, l := range a.policy.Logs {
-		c, err := l.OpenCheckpoint([]byte(note), a.now)
-		if err != nil {
-			var e *receipt.Error
-			if errors.As(err, &e) && e.Kind != receipt.WrongLog {
-				worst = err
-			}
-			continue
-		}
-		if l.Unwitnessed() {
-			worst = fmt.Errorf("the log %s is unwitnessed, so its checkpoints have no date", l.Origin())
-			continue
-		}
-		age := a.now.Sub(c.Freshness)
-		if a.policy.EvidenceAge <= 0 || age > a.policy.EvidenceAge {
-			return fail("current/evidence-stale", "the evidence answers a checkpoint of %s ago; the policy allows %s", round(age), round(a.policy.EvidenceAge))
-		}
-		return pass("made at most %s ago, by the checkpoint that it answers; %s is allowed", round(max(age, 0)), round(a.policy.EvidenceAge))
+	n := a.open([]byte(note))
+	switch {
+	case n.quorumErr != nil:
+		return fail("current/evidence-undated", "the checkpoint that the evidence answers does not date it: %v", n.quorumErr)
+	case n.log.Unwitnessed():
+		return fail("current/evidence-undated", "the checkpoint that the evidence answers does not date it: nobody witnesses the log %s", n.log.Origin())
 	}
-	return fail("current/evidence-undated", "the checkpoint that the evidence answers does not date it: %v", worst)
+	age := a.now.Sub(n.quorum.Freshness)
+	if a.policy.EvidenceAge <= 0 || age > a.policy.EvidenceAge {
+		return fail("current/evidence-stale", "the evidence answers a checkpoint of %s ago; the policy allows %s", round(age), round(a.policy.EvidenceAge))
+	}
+	return pass("made at most %s ago, by the checkpoint that it answers; %s is allowed", round(max(age, 0)), round(a.policy.EvidenceAge))
 }
 
 // judgeClock refuses to judge ages by a clock that was set back.

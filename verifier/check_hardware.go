@@ -31,9 +31,6 @@ func judgeHardware(_ context.Context, a *appraisal) finding {
 		return fail("hardware/options", "the evidence cannot be appraised: %v", err)
 	}
 	a.claims = claims
-	if claims.Simulated {
-		return pass("%s, SIMULATED, under a root that the policy names", describe(claims))
-	}
 	return pass("%s", describe(claims))
 }
 
@@ -54,13 +51,11 @@ func (a *appraisal) verifyHardware(section *policies.Platform) (*hardware.Claims
 		if a.doc.Quote == nil {
 			return nil, hardware.Refuse("evidence/platform", "the evidence is of platform tpm and has no quote")
 		}
-		log := collateral[hardware.EventLog]
 		return tpm.Verify(tpm.Evidence{
 			Attest:    a.doc.Quote.Attest,
 			Signature: a.doc.Quote.Signature,
 			AKPublic:  collateral[hardware.AKPublic],
-			PCRs:      replayedPCRs(a.doc.Quote.Attest, log),
-			EventLog:  log,
+			EventLog:  collateral[hardware.EventLog], // the PCRs' values are what it replays to
 		}, tpm.Options{AttestationKeys: section.AttestationKeys})
 	}
 	return nil, hardware.Refuse("hardware/unknown-platform", "evidence of platform %s cannot be appraised by this program", a.doc.Platform)
@@ -74,10 +69,26 @@ func rejection(err error) *hardware.Rejection {
 	return nil
 }
 
+// describe says what kind of evidence it was, and what its trust ends in.
 func describe(c *hardware.Claims) string {
-	s := c.Platform
+	fact := func(name string) string {
+		f, ok := c.Fact(name)
+		if !ok {
+			return "(unknown)"
+		}
+		return f.Value
+	}
+	var s string
+	switch {
+	case c.Platform == hardware.TPM:
+		s = "a TPM's quote by the policy's key " + clip(fact("attestationKey"))
+	case c.Simulated:
+		s = fmt.Sprintf("SIMULATED: a report in the shape of AMD SEV-SNP (%s), under the root that the policy names, %s", fact("product"), clip(fact("root")))
+	default:
+		s = fmt.Sprintf("AMD SEV-SNP, a %s chip's report by its %s, under AMD's root", fact("product"), fact("signingKey"))
+	}
 	if len(c.Unseen) > 0 {
-		s += " (accepted by specification alone: " + strings.Join(c.Unseen, ", ") + ")"
+		s += "; accepted by specification alone: " + strings.Join(c.Unseen, ", ")
 	}
 	return s
 }

@@ -1,6 +1,7 @@
 package verifier
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,14 +17,48 @@ import (
 	"github.com/vitrine-dev/vitrine/verifier/hardware"
 )
 
-// releaseReceipt is one receipt of the release, held against the policy's logs.
-type releaseReceipt struct {
-	log      *receipt.Policy // nil: none of the policy's logs
-	included error           // nil: signed by the log, and the leaf is in its tree
-	note     []byte
+// seenNote is a signed checkpoint, held against the log of the policy that it
+// says it is of. The same note stands in many receipts and is verified once.
+type seenNote struct {
+	log       *receipt.Policy     // nil: none of the policy's logs
+	signed    *receipt.Checkpoint // by the log alone
+	signedErr error
+	quorum    *receipt.Checkpoint // by a quorum of witnesses as well
+	quorumErr error
+}
 
-	checkpoint *receipt.Checkpoint // nil: without a quorum
-	quorum     error
+func (a *appraisal) open(note []byte) *seenNote {
+	if n, ok := a.opened[string(note)]; ok {
+		return n
+	}
+	n := &seenNote{}
+	if a.opened == nil {
+		a.opened = map[string]*seenNote{}
+	}
+	a.opened[string(note)] = n
+	origin, _, _, err := receipt.ParseNote(note)
+	if err != nil {
+		n.signedErr, n.quorumErr = err, err
+		return n
+	}
+	if n.log = a.logOf(origin); n.log == nil {
+		n.signedErr = &receipt.Error{Kind: receipt.WrongLog,
+			Detail: fmt.Sprintf("it is of the log %q, which the policy does not name", clip(origin))}
+		n.quorumErr = n.signedErr
+		return n
+	}
+	if n.signed, n.signedErr = n.log.OpenUnwitnessed(note); n.signedErr != nil {
+		n.quorumErr = n.signedErr
+		return n
+	}
+	n.quorum, n.quorumErr = n.log.OpenCheckpoint(note, a.now)
+	return n
+}
+
+// releaseReceipt is one receipt, held against the policy's logs.
+type releaseReceipt struct {
+	*seenNote
+	included error // nil: signed by the log, and the leaf is in its tree
 }
 
 // releaseReceipts judges each receipt of the release by itself.
@@ -44,23 +79,15 @@ func (a *appraisal) releaseReceipts() ([]*releaseReceipt, *hardware.Rejection) {
 func (a *appraisal) readReceipt(leaf []byte, text string) *releaseReceipt {
 	proof, err := receipt.ParseProof([]byte(text))
 	if err != nil {
-		return &releaseReceipt{included: err}
+		return &releaseReceipt{&seenNote{signedErr: err, quorumErr: err}, err}
 	}
-	log := a.logOf(proof.Origin)
-	if log == nil {
-		return &releaseReceipt{included: &receipt.Error{Kind: receipt.WrongLog,
-			Detail: fmt.Sprintf("the receipt is from the log %q, which the policy does not name", clip(proof.Origin))}}
-	}
-	r := &releaseReceipt{log: log, note: proof.Note}
-	r.checkpoint, r.quorum = log.OpenCheckpoint(proof.Note, a.now)
-	signed, err := log.OpenUnwitnessed(proof.Note)
-	if err != nil {
-		r.included = err
+	r := &releaseReceipt{a.open(proof.Note), nil}
+	if r.included = r.signedErr; r.included != nil {
 		return r
 	}
-	if err := tlog.CheckRecord(proof.Hashes, signed.Size, tlog.Hash(signed.Root), proof.Index, tlog.RecordHash(leaf)); err != nil {
+	if err := tlog.CheckRecord(proof.Hashes, r.signed.Size, tlog.Hash(r.signed.Root), proof.Index, tlog.RecordHash(leaf)); err != nil {
 		r.included = &receipt.Error{Kind: receipt.Inclusion,
-			Detail: fmt.Sprintf("the proof does not lead from the statement at index %d to the root of checkpoint %d of %s", proof.Index, signed.Size, signed.Origin)}
+			Detail: fmt.Sprintf("the proof does not lead from the statement at index %d to the root of checkpoint %d of %s", proof.Index, r.signed.Size, r.signed.Origin)}
 	}
 	return r
 }
@@ -116,7 +143,7 @@ func (a *appraisal) witnessed() []*releaseReceipt {
 	}
 	var out []*releaseReceipt
 	for _, c := range candidates(all) {
-		if c.checkpoint != nil {
+		if c.quorum != nil {
 			out = append(out, c)
 		}
 	}
@@ -176,21 +203,13 @@ func (a *appraisal) observations() ([]observation, *hardware.Rejection) {
 		}
 		var out []observation
 		for _, note := range notes {
-			origin, _, _, err := receipt.ParseNote(note)
-			if err != nil {
+			n := a.open(note)
+			if n.signed == nil {
 				continue
 			}
-			log := a.logOf(origin)
-			if log == nil {
-				continue
-			}
-			c, err := log.OpenUnwitnessed(note)
-			if err != nil {
-				continue
-			}
-			o := observation{vkey: log.LogVerifierKey(), checkpoint: c}
-			if full, err := log.OpenCheckpoint(note, a.now); err == nil && !log.Unwitnessed() {
-				o.freshness = full.Freshness
+			o := observation{vkey: n.log.LogVerifierKey(), checkpoint: n.signed}
+			if n.quorum != nil && !n.log.Unwitnessed() {
+				o.freshness = n.quorum.Freshness
 			}
 			out = append(out, o)
 		}
@@ -213,7 +232,7 @@ func judgeFork(_ context.Context, a *appraisal) finding {
 			}
 			// Verified again: what is remembered is believed for its
 			// signature and not for lying in our folder.
-			if c, err := a.logOf(o.checkpoint.Origin).OpenUnwitnessed(m.Note); err == nil {
+			if c := a.open(m.Note).signed; c != nil {
 				known++
 				if receipt.Fork(c, o.checkpoint) {
 					other = c
@@ -257,7 +276,7 @@ func judgeQuorum(_ context.Context, a *appraisal) finding {
 	if w := a.witnessed(); len(w) > 0 {
 		best := w[0]
 		for _, c := range w {
-			if c.checkpoint.Freshness.After(best.checkpoint.Freshness) {
+			if c.quorum.Freshness.After(best.quorum.Freshness) {
 				best = c
 			}
 		}
@@ -265,12 +284,12 @@ func judgeQuorum(_ context.Context, a *appraisal) finding {
 			a.note("nobody witnesses the log %s: its operator can show each reader another one", best.log.Origin())
 			return unchecked("the policy accepts the unwitnessed log " + best.log.Origin())
 		}
-		return pass("checkpoint %d of %s, cosigned by %s", best.checkpoint.Size, best.checkpoint.Origin, cosigners(best.checkpoint))
+		return pass("checkpoint %d of %s, cosigned by %s", best.quorum.Size, best.quorum.Origin, cosigners(best.quorum))
 	}
 	var worst error
 	for _, c := range candidates(all) {
-		if c.quorum != nil {
-			worst = c.quorum
+		if c.quorumErr != nil {
+			worst = c.quorumErr
 		}
 	}
 	if worst == nil {
@@ -301,8 +320,8 @@ func judgeSeniority(_ context.Context, a *appraisal) finding {
 	}
 	oldest := a.now
 	for _, c := range a.witnessed() {
-		if c.checkpoint.Seniority.Before(oldest) {
-			oldest = c.checkpoint.Seniority
+		if c.quorum.Seniority.Before(oldest) {
+			oldest = c.quorum.Seniority
 		}
 	}
 	age := a.now.Sub(oldest)
@@ -316,18 +335,17 @@ func judgeSeniority(_ context.Context, a *appraisal) finding {
 // policy's logs, with a quorum.
 func (a *appraisal) logged(t *receipt.Transparent) error {
 	var worst error
-	for _, l := range a.policy.Logs {
-		_, err := l.VerifyTransparent(t, a.now)
-		if err == nil {
+	for _, text := range t.Receipts {
+		r := a.readReceipt(t.Leaf, text)
+		if r.included == nil && r.quorumErr == nil {
 			return nil
 		}
-		var e *receipt.Error
-		if worst == nil || errors.As(err, &e) && e.Kind != receipt.WrongLog {
-			worst = err
+		if worst == nil || r.log != nil {
+			worst = cmp.Or(r.included, r.quorumErr)
 		}
 	}
 	if worst == nil {
-		return errors.New("the policy names no log")
+		return errors.New("it has no receipt")
 	}
 	return worst
 }

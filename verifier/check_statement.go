@@ -57,8 +57,8 @@ func differing(m statement.Measurement, claims *hardware.Claims) (differ, missin
 	return differ, missing
 }
 
-// open lists the registers that a measurement leaves open.
-func open(m statement.Measurement) []string {
+// openRegisters lists the registers that a measurement leaves open.
+func openRegisters(m statement.Measurement) []string {
 	var out []string
 	for name, r := range m.Registers {
 		if r.Any != "" {
@@ -149,7 +149,7 @@ func judgeOpenRegisters(_ context.Context, a *appraisal) finding {
 	var refused []string
 	matching := a.matching()
 	for _, m := range matching {
-		names := open(m)
+		names := openRegisters(m)
 		if i := slices.IndexFunc(names, func(n string) bool { return !slices.Contains(allowed, n) }); i >= 0 {
 			refused = append(refused, fmt.Sprintf("%s (%s)", names[i], m.Registers[names[i]].Any))
 			continue

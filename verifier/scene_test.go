@@ -14,6 +14,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -172,6 +173,9 @@ type scene struct {
 
 	chip   *simulated.AMD
 	report simulated.Report
+
+	tpm  *simulated.TPM // quotes in the chip's place, if set
+	boot []simulated.Event
 
 	release     said
 	rebuilds    []said
@@ -412,6 +416,7 @@ func (s *scene) document() *evidence.Document {
 		for _, c := range checkpoints {
 			tr.Receipts = append(tr.Receipts, s.log.receipt(t, l.index, c))
 		}
+		tr.Receipts = slices.Compact(tr.Receipts) // without cosignatures they are one
 		return must[[]byte](t)(tr.Marshal())
 	}
 
@@ -432,6 +437,10 @@ func (s *scene) document() *evidence.Document {
 	}
 	if channel != nil {
 		d.Channel = transparent(*channel, newest)
+	}
+	if s.tpm != nil {
+		s.quote(d, release.leaf)
+		return d
 	}
 	for kind, data := range s.chip.Endorsements() {
 		d.Endorsements = append(d.Endorsements, evidence.Endorsement{Type: kind, Data: data})
