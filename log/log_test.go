@@ -423,6 +423,21 @@ func TestOpenRefuses(t *testing.T) {
 	if err := open(w.Config()); err != nil {
 		t.Errorf("unchanged: %v", err)
 	}
+	// A tree smaller than the checkpoint means entries were lost.
+	state := filepath.Join(w.Dir, ".state", "treeState")
+	kept, err := os.ReadFile(state)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(state, []byte(`{"size":0,"root":"47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU="}`), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(w.Config()); err == nil || !strings.Contains(err.Error(), "must not forget") {
+		t.Errorf("with a tree smaller than the checkpoint: %v", err)
+	}
+	if err := os.WriteFile(state, kept, 0o644); err != nil {
+		t.Fatal(err)
+	}
 	// A changed entry is found out.
 	bundle := filepath.Join(w.Dir, "tile", "entries", "000.p", "1")
 	data, err := os.ReadFile(bundle)
