@@ -45,3 +45,34 @@ func TestVerify(t *testing.T) {
 		t.Errorf("one witness: %v", err)
 	}
 }
+
+// TestTorchwoodAgrees verifies each vector with torchwood too. It accepts all
+// that is accepted here; where it accepts more, it is for a reason that is
+// named here.
+func TestTorchwoodAgrees(t *testing.T) {
+	stricterHere := map[string]string{
+		"extra":           "unauthenticated data",
+		"index-zero":      "two forms of one receipt",
+		"hash-bits":       "two forms of one receipt",
+		"signatures-many": "bounds",
+		"future":          "time",
+		"far-future":      "time",
+		"witness-undated": "time",
+	}
+	for _, v := range receiptVectors(t) {
+		policy, err := torchwood.ParsePolicy([]byte(v.String("policy")))
+		if err != nil {
+			t.Fatalf("%s: %v", v.Name, err)
+		}
+		err = torchwood.VerifyProof(policy, tlog.RecordHash([]byte(v.String("leaf"))), v.Bytes())
+		_, stricter := stricterHere[v.Name]
+		switch {
+		case v.Valid && err != nil:
+			t.Errorf("%s: torchwood refuses it: %v", v.Name, err)
+		case !v.Valid && err == nil && !stricter:
+			t.Errorf("%s: torchwood accepts it", v.Name)
+		case stricter && err != nil:
+			t.Errorf("%s: torchwood refuses it too: %v", v.Name, err)
+		}
+	}
+}

@@ -59,26 +59,26 @@ func parseLeaf(leaf []byte) (*Signed, error) {
 	if len(leaf) > MaxLeafBytes {
 		return nil, ijson.Errorf("", "the leaf has %d bytes; the limit is %d", len(leaf), MaxLeafBytes)
 	}
-	// First, so that a member that stands twice or bad UTF-8 is named as such.
+	var b bundle.Bundle
+	readErr := protojson.Unmarshal(leaf, &b)
+	if readErr == nil {
+		written, err := marshalBundle(&b)
+		if err != nil {
+			return nil, err
+		}
+		if bytes.Equal(written, leaf) {
+			return fromBundle(&b, leaf)
+		}
+	}
+	// What is wrong is looked for only now. JSON first, so that a member that
+	// stands twice or bad UTF-8 is named as such.
 	if err := ijson.CheckCanonical(leaf); err != nil {
 		return nil, err
 	}
-	var b bundle.Bundle
-	if err := protojson.Unmarshal(leaf, &b); err != nil {
-		return nil, ijson.Errorf("", "not a Sigstore bundle: %v", err)
+	if readErr != nil {
+		return nil, ijson.Errorf("", "not a Sigstore bundle: %v", readErr)
 	}
-	written, err := marshalBundle(&b)
-	if err != nil {
-		return nil, err
-	}
-	if !bytes.Equal(written, leaf) {
-		i := 0
-		for i < len(written) && i < len(leaf) && written[i] == leaf[i] {
-			i++
-		}
-		return nil, ijson.Errorf("", "byte %d: not the canonical form of the bundle; write it with protojson, then by RFC 8785", i)
-	}
-	return fromBundle(&b, leaf)
+	return nil, ijson.Errorf("", "not the canonical form of the bundle, but another way to write it that protojson reads too: a null, an empty list, base64url or protobuf's own name of a member; write it with protojson, then by RFC 8785")
 }
 
 // marshalBundle returns JCS(protojson(b)).
