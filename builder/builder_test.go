@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 )
 
 // sharedCache is one GOCACHE for the tests of this package: compiling the
@@ -26,7 +25,20 @@ func TestMain(m *testing.M) {
 
 func tinyTools() Toolchain { return Toolchain{Cache: sharedCache} }
 
-// lockTiny locks the recipe in dir and gives everything for a build of it.
+// moduleTools is for recipes whose modules have dependencies: it takes them from
+// the module cache of whoever runs the test.
+func moduleTools(t *testing.T) Toolchain {
+	t.Helper()
+	out, err := exec.Command("go", "env", "GOMODCACHE", "GOPROXY").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	modCache, proxy, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	return Toolchain{Cache: sharedCache, ModCache: modCache, Proxy: proxy}
+}
+
+// lockTiny locks the recipe in dir. The build gets its inputs from the cache,
+// as a stranger gets them from a log, and not from dir.
 func lockTiny(t *testing.T, dir string) (Inputs, Cache) {
 	t.Helper()
 	recipe, err := os.ReadFile(filepath.Join(dir, "image.yaml"))
@@ -43,29 +55,4 @@ func lockTiny(t *testing.T, dir string) (Inputs, Cache) {
 		t.Fatal(err)
 	}
 	return Inputs{Recipe: recipe, Lock: lock, Fetchers: []Fetcher{cache}}, cache
-}
-
-func TestBuildTiny(t *testing.T) {
-	in, _ := lockTiny(t, "testdata/tiny")
-	began := time.Now()
-	out, err := Build(t.Context(), in, Options{OutDir: filepath.Join(t.TempDir(), "out"), Toolchain: tinyTools(), Progress: func(stage string, done, total int64) {
-		t.Logf("%v %s %d/%d", time.Since(began).Round(time.Millisecond), stage, done, total)
-	}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, _ := out.Manifest.Marshal()
-	t.Logf("%s\n%s", in.Lock, text)
-}
-
-// moduleTools is for recipes whose modules have dependencies: it takes them from
-// the module cache of whoever runs the test.
-func moduleTools(t *testing.T) Toolchain {
-	t.Helper()
-	out, err := exec.Command("go", "env", "GOMODCACHE", "GOPROXY").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	modCache, proxy, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
-	return Toolchain{Cache: sharedCache, ModCache: modCache, Proxy: proxy}
 }

@@ -180,13 +180,12 @@ func erofsFiles(dir, name string) ([]File, error) {
 		if err != nil {
 			return err
 		}
-		e := File{Artefact: name, Path: p, Mode: fi.Mode().String()}
-		if o, ok := fi.(interface {
-			UID() uint32
-			GID() uint32
-		}); ok {
-			e.UID, e.GID = o.UID(), o.GID()
+		// FileInfo.Mode leaves out set-user-ID, set-group-ID and sticky.
+		st, ok := fi.Sys().(*erofs.Stat)
+		if !ok {
+			return fmt.Errorf("%s: no owner and mode", p)
 		}
+		e := File{Artefact: name, Path: p, Mode: st.Mode.String(), UID: st.UID, GID: st.GID}
 		switch fi.Mode().Type() {
 		case 0:
 			r, err := fsys.Open(p)

@@ -121,6 +121,9 @@ func (t Toolchain) run(ctx context.Context, home, dir string, args ...string) ([
 	if err := os.MkdirAll(home, 0o700); err != nil {
 		return nil, fmt.Errorf("making the home folder for Go: %w", err)
 	}
+	if err := noTelemetry(home); err != nil {
+		return nil, err
+	}
 	argv := append([]string{t.Go}, args...)
 	if t.umask != "" {
 		// umask belongs to the whole process, so it is changed in a child's.
@@ -141,6 +144,22 @@ func (t Toolchain) run(ctx context.Context, home, dir string, args ...string) ([
 		return nil, fmt.Errorf("running go %s: it printed more than %d bytes", args[0], maxToolOutput)
 	}
 	return stdout.Bytes(), nil
+}
+
+// noTelemetry keeps go from leaving a process behind that counts what was run:
+// it would still write below home while the work folder is removed.
+func noTelemetry(home string) error {
+	mode := filepath.Join(home, ".config", "go", "telemetry", "mode")
+	if _, err := os.Stat(mode); err == nil {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(mode), 0o700); err != nil {
+		return fmt.Errorf("making the home folder for Go: %w", err)
+	}
+	if err := os.WriteFile(mode, []byte("off\n"), 0o600); err != nil {
+		return fmt.Errorf("making the home folder for Go: %w", err)
+	}
+	return nil
 }
 
 // version gives what `go env GOVERSION` prints.
