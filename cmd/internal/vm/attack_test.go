@@ -14,6 +14,7 @@ import (
 
 	"github.com/vitrine-dev/vitrine/builder/image"
 	"github.com/vitrine-dev/vitrine/cmd/internal/vm"
+	"github.com/vitrine-dev/vitrine/cmd/internal/vm/esp"
 )
 
 func tamperedDisk(t *testing.T, out *image.Output) string {
@@ -99,7 +100,7 @@ func TestLoadOptions(t *testing.T) {
 func TestCredential(t *testing.T) {
 	out := mustImage(t)
 	disk := tamperedDisk(t, out)
-	if err := vm.AddESPFile(disk, "loader/credentials/x.cred", []byte("secret")); err != nil {
+	if err := esp.AddFile(disk, "loader/credentials/x.cred", []byte("secret")); err != nil {
 		t.Fatal(err)
 	}
 	_, r := boot(t, vm.Config{Disk: disk, StateDir: t.TempDir()})

@@ -3,10 +3,12 @@
 package vm
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -151,6 +153,60 @@ func TestStop(t *testing.T) {
 	if _, err := Start(context.Background(), Config{Disk: disk, StateDir: t.TempDir(), Forward: map[int]int{0: 0}}); err == nil {
 		t.Error("port 0 of the guest was forwarded")
 	}
+}
+
+// TestDiesWithUs kills a program that runs a machine, without warning.
+func TestDiesWithUs(t *testing.T) {
+	need(t)
+	const variable = "VITRINE_VM_TEST_DISK"
+	if disk := os.Getenv(variable); disk != "" {
+		m, err := Start(context.Background(), Config{Disk: disk, StateDir: filepath.Dir(disk), MemoryMB: 256})
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Println("PIDS", m.qemu.pid, m.tpm.pid)
+		select {}
+	}
+	disk := filepath.Join(t.TempDir(), "disk.img")
+	if err := os.WriteFile(disk, make([]byte, 1<<20), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestDiesWithUs$")
+	cmd.Env = append(os.Environ(), variable+"="+disk)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var qemu, tpm int
+	for s := bufio.NewScanner(out); qemu == 0 && s.Scan(); {
+		if line := s.Text(); strings.HasPrefix(line, "PIDS") {
+			if _, err := fmt.Sscanf(line, "PIDS %d %d", &qemu, &tpm); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if qemu == 0 || tpm == 0 {
+		t.Fatal("no machine was started")
+	}
+	for end := time.Now().Add(10 * time.Second); !dead(qemu) || !dead(tpm); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("QEMU or swtpm still runs")
+		}
+	}
+}
+
+// dead also counts a zombie that whoever inherited it has not collected.
+func dead(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	_, state, _ := strings.Cut(string(b), ") ")
+	return err != nil || strings.HasPrefix(state, "Z")
 }
 
 func TestConsoleIsBounded(t *testing.T) {

@@ -8,9 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path"
-
-	"github.com/diskfs/go-diskfs"
 
 	"github.com/vitrine-dev/vitrine/builder/image/guestconfig"
 )
@@ -72,35 +69,4 @@ func FlipBit(disk string, marker []byte) (block int64, err error) {
 		return int64(at) / guestconfig.BlockSize, nil
 	}
 	return 0, wrap(fmt.Errorf("there is no partition %q", root))
-}
-
-// AddESPFile adds a file to the EFI system partition, with its folders:
-// "loader/credentials/x.cred" is one that systemd-stub hands to the guest.
-func AddESPFile(disk, name string, content []byte) error {
-	wrap := func(err error) error {
-		return fmt.Errorf("adding %s to the EFI system partition of %s: %w", name, disk, err)
-	}
-	d, err := diskfs.Open(disk)
-	if err != nil {
-		return wrap(err)
-	}
-	defer d.Close()
-	esp, err := d.GetFilesystem(1)
-	if err != nil {
-		return wrap(err)
-	}
-	if err := esp.Mkdir(path.Dir(name)); err != nil {
-		return wrap(err)
-	}
-	f, err := esp.OpenFile(name, os.O_CREATE|os.O_RDWR)
-	if err != nil {
-		return wrap(err)
-	}
-	if _, err := f.Write(content); err != nil {
-		return wrap(err)
-	}
-	if err := f.Close(); err != nil {
-		return wrap(err)
-	}
-	return nil
 }
