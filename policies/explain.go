@@ -33,30 +33,30 @@ func (p *Policy) Explain() []string {
 	}
 	switch r := p.Receipt; {
 	case r.Unchecked != "":
-		say("How old the receipt is is NOT CHECKED: %s.", full(r.Unchecked))
+		say("NOT CHECKED is the age of its receipt: %s.", full(r.Unchecked))
 	case r.MinAge > 0:
 		say("A quorum must have cosigned within the last %s, and first at least %s ago.", short(r.MaxAge), short(r.MinAge))
 	default:
 		say("A quorum must have cosigned within the last %s; a release counts as soon as it is logged.", short(r.MaxAge))
 	}
 	if c := p.Channel; c.Unchecked != "" {
-		say("Whether the release is still current is NOT CHECKED: %s.", full(c.Unchecked))
+		say("NOT CHECKED is whether the release is still current: %s.", full(c.Unchecked))
 	} else {
 		say("The channel %q, signed by %s at most %s ago, must list it as current.", c.Name, anyOf(c.Keys), short(c.MaxAge))
 	}
 	say("Its security epoch must be at least %d, and no lower than one already seen.", p.MinimumEpoch)
 	if w := p.Withdrawers; w.Unchecked != "" {
-		say("Withdrawals are NOT CHECKED: %s.", full(w.Unchecked))
+		say("NOT CHECKED is whether it was withdrawn: %s.", full(w.Unchecked))
 	} else {
 		say("It may not be withdrawn by %s.", anyOf(w.Keys))
 	}
 	say("Evidence that answers no nonce of ours may be %s old.", short(p.EvidenceAge))
 	if r := p.Rebuilders; r.Unchecked != "" {
-		say("Whether others rebuilt it from source is NOT CHECKED: %s.", full(r.Unchecked))
+		say("NOT CHECKED is whether others rebuilt it from source: %s.", full(r.Unchecked))
 	} else {
 		say("At least %d of %d rebuilders (%s) must have got the same bits from source.", r.Threshold, len(r.Keys), names(r.Keys, ", "))
 	}
-	say("Whether the machine is one that somebody vouches for is NOT CHECKED: %s.", full(p.Machines.Unchecked))
+	say("NOT CHECKED is whether the machine is one that somebody vouches for: %s.", full(p.Machines.Unchecked))
 	for _, r := range p.Rules {
 		say("The rule %q must hold: %s.", r.Name, oneLine(r.Source))
 	}

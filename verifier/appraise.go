@@ -229,9 +229,10 @@ func (a *appraisal) release() (*signedRelease, *hardware.Rejection) {
 	})
 }
 
-// remember tells the State what was seen. What a log or a withdrawer signed is
-// remembered whatever the verdict; a security epoch becomes the floor only when
-// everything about its release was accepted.
+// remember tells the State what was seen. What a log, a channel or a withdrawer
+// signed is remembered whatever the verdict, as far as the checks came; a
+// security epoch becomes the floor only when everything about its release was
+// accepted.
 func (a *appraisal) remember(v *Verdict) error {
 	if a.state == nil || a.historical {
 		return nil

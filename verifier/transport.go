@@ -32,7 +32,8 @@ type TransportOptions struct {
 	// new connections, which are appraised anew. Zero is [DefaultInterval].
 	Interval time.Duration
 	// OnVerdict, if set, is told of each verdict before any request is sent
-	// on it: the node's address, and what Appraise returned.
+	// on it: the node's address, and what Appraise returned. It may be called
+	// by several goroutines at once.
 	OnVerdict func(address string, v *Verdict, err error)
 }
 
@@ -45,7 +46,8 @@ type TransportOptions struct {
 // a nonce of its own; a further connection is used at once only if it ends with
 // a key that was appraised within the interval, and is appraised like the first
 // otherwise. A host that another one redirects to gets no trust from that: it
-// is appraised for itself.
+// is appraised for itself. No proxy is asked, whatever the environment says.
+// Requests go over HTTP/1.1, one at a time on each connection.
 //
 // When the answer is no, RoundTrip returns an error in which [errors.As] finds
 // the [*hardware.Rejection].

@@ -264,6 +264,28 @@ func TestEmptyPolicy(t *testing.T) {
 	}
 }
 
+// TestMissingRegister: a register that one side leaves out is never taken as
+// any value.
+func TestMissingRegister(t *testing.T) {
+	s := newScene(t)
+	forget := slices.Insert(slices.Clone(checks), 1, check{"forget", func(_ context.Context, a *appraisal) finding {
+		delete(a.claims.Registers, "hostData")
+		return pass("")
+	}})
+	_, err := s.appraise(forget)
+	wantCode(t, err, "registers/missing")
+	m := s.rel().Measurements[0]
+	delete(m.Registers, "vmpl")
+	claims := &hardware.Claims{Registers: map[string]string{}}
+	for name, r := range m.Registers {
+		claims.Registers[name] = r.OneOf[0]
+	}
+	claims.Registers["vmpl"] = "00000000"
+	if differ, missing := differing(m, claims); len(differ) > 0 || !slices.Equal(missing, []string{"vmpl"}) {
+		t.Errorf("differ %v, missing %v", differ, missing)
+	}
+}
+
 func TestReplay(t *testing.T) {
 	// At another time than its own a recording is judged by that time.
 	s := newScene(t)
