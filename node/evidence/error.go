@@ -16,6 +16,10 @@ const (
 	CodeBadPush      = "node/bad-push"      // the push is malformed
 	CodeAttester     = "node/attester"      // the hardware gave no evidence
 	CodeUpstream     = "node/upstream"      // the inference server did not answer
+	CodeBusy         = "node/busy"          // too many ask at once
+	CodeTooLarge     = "node/too-large"     // the body is longer than such a body may be
+	CodeMethod       = "node/method"        // another HTTP method than is taken there
+	CodeNotFound     = "node/not-found"     // the node serves nothing at that path
 )
 
 // statuses is the closed list of codes, each with its HTTP status.
@@ -26,6 +30,10 @@ var statuses = map[string]int{
 	CodeBadPush:      http.StatusBadRequest,
 	CodeAttester:     http.StatusInternalServerError,
 	CodeUpstream:     http.StatusBadGateway,
+	CodeBusy:         http.StatusServiceUnavailable,
+	CodeTooLarge:     http.StatusRequestEntityTooLarge,
+	CodeMethod:       http.StatusMethodNotAllowed,
+	CodeNotFound:     http.StatusNotFound,
 }
 
 // Error is what a node answers instead of what was asked for. Status is the
