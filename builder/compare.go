@@ -81,18 +81,16 @@ func Compare(published, rebuilt *Manifest) []Difference {
 			})
 		}
 	}
-	slices.SortFunc(all, func(x, y Difference) int {
-		// Causes first, then by name.
-		if c := len(x.Follows) - len(y.Follows); len(x.Follows) == 0 || len(y.Follows) == 0 {
-			if c != 0 {
-				return c
-			}
-		}
-		return strings.Compare(x.Artefact, y.Artefact)
-	})
 	if len(published.Files) > 0 && len(rebuilt.Files) > 0 {
 		compareFiles(all, published, rebuilt)
 	}
+	slices.SortFunc(all, func(x, y Difference) int {
+		// Causes first, then by name.
+		if cause := len(x.Follows) == 0; cause != (len(y.Follows) == 0) {
+			return sign(cause)
+		}
+		return strings.Compare(x.Artefact, y.Artefact)
+	})
 	return all
 }
 
