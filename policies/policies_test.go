@@ -196,6 +196,7 @@ func TestMistakes(t *testing.T) {
 		{"second line of a rule", "  claims.flags[\"smt\"] == false", "  clames.flags[\"smt\"] == false", "clames", "undeclared"},
 		{"rules of a name", "name: no SMT", "name: epoch", "name: epoch\n    rule: |", "name them apart"},
 		{"tlog-policy in quotes", "policy: |", "policy: >", "policy: >", "literal block"},
+		{"unwitnessed is a word", "unwitnessed: false", "unwitnessed: maybe", "unwitnessed: maybe", "true or false"},
 		{"quorum none", "      quorum both", "      quorum none", "quorum none", "unwitnessed"},
 		{"unwitnessed with a quorum", "unwitnessed: false", "unwitnessed: true", "quorum both", "unwitnessed"},
 		{"tlog-policy cut off", "policy: |", "policy: |-", "      # comments", "newline"},
@@ -238,6 +239,33 @@ func TestMistakes(t *testing.T) {
 				t.Errorf("error of several lines: %q", err)
 			}
 		})
+	}
+}
+
+// TestTwice: whatever would count twice may stand once.
+func TestTwice(t *testing.T) {
+	full := string(read(t, "testdata/full.yaml"))
+	item := func(from, to string) string { return full[strings.Index(full, from):strings.Index(full, to)] }
+	log := item("  - unwitnessed", "publishers:")
+	rebuilder := item("    - name: rebuilder one", "    - name: rebuilder two")
+	attestation := item("      - |\n        -----BEGIN PUBLIC", "    any: [pcr0]")
+	for name, text := range map[string]string{
+		"log":             strings.Replace(full, log, log+log, 1),
+		"rebuilder":       strings.Replace(full, rebuilder, rebuilder+strings.Replace(rebuilder, "rebuilder one", "another name", 1), 1),
+		"attestation key": strings.Replace(full, attestation, attestation+attestation, 1),
+	} {
+		if _, err := Parse("p.yaml", []byte(text)); err == nil || !strings.Contains(err.Error(), "twice") && !strings.Contains(err.Error(), "one key is one voice") {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	many := strings.Replace(full, log, strings.Repeat(log, maxLogs+1), 1)
+	if _, err := Parse("p.yaml", []byte(many)); err == nil || !strings.Contains(err.Error(), "at most 8") {
+		t.Errorf("many logs: %v", err)
+	}
+	none := strings.Replace(full, log, "", 1)
+	none = strings.Replace(none, "logs:\n", "logs: []\n", 1)
+	if _, err := Parse("p.yaml", []byte(none)); err == nil || !strings.Contains(err.Error(), "at least one log") {
+		t.Errorf("no log: %v", err)
 	}
 }
 
