@@ -112,7 +112,7 @@ func (d decoder) value(v reflect.Value, at *place) error {
 		v.Set(reflect.New(v.Type().Elem()))
 		return d.value(v.Elem(), at)
 	case reflect.Slice:
-		return d.slice(v, at)
+		return d.slice(v, at, 0)
 	case reflect.Map:
 		return d.table(v, at)
 	case reflect.Struct:
@@ -202,12 +202,16 @@ func integer(raw []byte) (int64, string) {
 	return n, ""
 }
 
-func (d decoder) slice(v reflect.Value, at *place) error {
+// slice reads a list of at most limit elements, any number if limit is 0.
+func (d decoder) slice(v reflect.Value, at *place, limit int) error {
 	if _, err := d.open('[', "a list", at); err != nil {
 		return err
 	}
 	out := reflect.MakeSlice(v.Type(), 0, 0)
 	for i := 0; d.in.PeekKind() != ']'; i++ {
+		if i == limit && limit > 0 {
+			return at.errorf("more than %d elements; that is the limit", limit)
+		}
 		elem := reflect.New(v.Type().Elem()).Elem()
 		if err := d.value(elem, &place{at, strconv.Itoa(i)}); err != nil {
 			return err
@@ -266,7 +270,12 @@ func (d decoder) object(v reflect.Value, at *place) error {
 		}
 		m := shape.members[i]
 		field, here := v.Field(m.field), &place{at, name}
-		if err := d.value(field, here); err != nil {
+		if m.limit > 0 {
+			err = d.slice(field, here, m.limit)
+		} else {
+			err = d.value(field, here)
+		}
+		if err != nil {
 			return err
 		}
 		if m.optional && empty(field) {
@@ -346,6 +355,7 @@ type member struct {
 	name     string
 	field    int
 	optional bool
+	limit    int // of a list; 0 for none
 }
 
 func (s *shape) names() []string {
@@ -374,8 +384,15 @@ func shapeOf(t reflect.Type) *shape {
 		if name == "" || name == "-" || !f.IsExported() {
 			panic("ijson: field " + f.Name + " of " + t.String() + " names no member")
 		}
+		limit := 0
+		if text, ok := strings.CutPrefix(f.Tag.Get("ijson"), "max="); ok {
+			var err error
+			if limit, err = strconv.Atoi(text); err != nil || limit < 1 || f.Type.Kind() != reflect.Slice {
+				panic("ijson: field " + f.Name + " of " + t.String() + " has a limit that is none")
+			}
+		}
 		s.index[name] = len(s.members)
-		s.members = append(s.members, member{name, i, options == "omitempty"})
+		s.members = append(s.members, member{name, i, options == "omitempty", limit})
 	}
 	shapes.Store(t, s)
 	return s

@@ -15,7 +15,9 @@
 //
 //	_ struct{} `ijson:"open"`
 //
-// tolerates unknown members; every other struct refuses them.
+// tolerates unknown members; every other struct refuses them. The tag
+// `ijson:"max=N"` bounds the elements of a list while it is read, for documents
+// that are long enough to hold more than there should be memory for.
 //
 // Supported field types are string, bool, int64, []byte (standard base64 with
 // padding), [time.Time] (RFC 3339, UTC, whole seconds), [json.RawMessage] (any

@@ -18,7 +18,7 @@ type sample struct {
 	Bytes []byte            `json:"bytes"`
 	When  time.Time         `json:"when"`
 	Raw   json.RawMessage   `json:"raw"`
-	List  []string          `json:"list"`
+	List  []string          `json:"list" ijson:"max=3"`
 	Table map[string]inner  `json:"table"`
 	Maybe *inner            `json:"maybe,omitempty"`
 	Names []string          `json:"names,omitempty"`
@@ -117,6 +117,7 @@ func TestUnmarshalRefuses(t *testing.T) {
 		"empty list, optional": {replace(`"open"`, `"names":[],"open"`), "/names: empty; leave the member out"},
 		"empty text, optional": {replace(`"open"`, `"note":"","open"`), "/note: empty; leave the member out"},
 		"list element":         {replace(`[]`, `["a",1]`), "/list/1: want a string, have a number"},
+		"list too long":        {replace(`[]`, `["a","b","c","d"]`), "/list: more than 3 elements"},
 		"list not closed":      {replace(`[]`, `["a"`), "not JSON"},
 		"bad UTF-8":            {replace(`hello`, "\xff"), "/text"},
 		"lone surrogate":       {replace(`hello`, `\ud800`), "/text"},

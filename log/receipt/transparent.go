@@ -22,7 +22,7 @@ type Transparent struct {
 type transparentFile struct {
 	Format   string   `json:"format"`
 	Leaf     []byte   `json:"leaf"`
-	Receipts []string `json:"receipts"`
+	Receipts []string `json:"receipts" ijson:"max=8"`
 }
 
 // ParseTransparent reads the form of a transparent statement. Whether the leaf

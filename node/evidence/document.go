@@ -21,13 +21,13 @@ type Document struct {
 	TLSKey         []byte            `json:"tlsKey"`           // DER SubjectPublicKeyInfo
 	Report         []byte            `json:"report,omitempty"` // sev-snp, tdx, nitro
 	Quote          *Quote            `json:"quote,omitempty"`  // tpm
-	Endorsements   []Endorsement     `json:"endorsements"`
+	Endorsements   []Endorsement     `json:"endorsements" ijson:"max=14"`
 	DeviceEvidence []byte            `json:"deviceEvidence,omitempty"`
 	HPKEKey        []byte            `json:"hpkeKey,omitempty"`
 	Release        json.RawMessage   `json:"release"`
-	Rebuilds       []json.RawMessage `json:"rebuilds,omitempty"`
+	Rebuilds       []json.RawMessage `json:"rebuilds,omitempty" ijson:"max=64"`
 	Channel        json.RawMessage   `json:"channel,omitempty"`
-	Withdrawals    []json.RawMessage `json:"withdrawals,omitempty"`
+	Withdrawals    []json.RawMessage `json:"withdrawals,omitempty" ijson:"max=64"`
 }
 
 // ChallengeSource is what a challenge was made of: the client's nonce, 32

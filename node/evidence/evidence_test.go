@@ -101,6 +101,26 @@ func TestMarshalRefuses(t *testing.T) {
 	}
 }
 
+// TestMostThereMayBe shows that the limits on lists are those of the constants.
+func TestMostThereMayBe(t *testing.T) {
+	p := &Push{
+		Rebuilds:    slices.Repeat([]json.RawMessage{statementJSON("x")}, MaxRebuilds),
+		Withdrawals: slices.Repeat([]json.RawMessage{statementJSON("x")}, MaxWithdrawals),
+	}
+	d := sampleDocument(t, SEVSNP)
+	d.Rebuilds, d.Withdrawals, d.Endorsements = p.Rebuilds, p.Withdrawals, nil
+	for _, kind := range EndorsementTypes() {
+		d.Endorsements = append(d.Endorsements, Endorsement{kind, []byte{1}})
+	}
+	p.Endorsements = d.Endorsements
+	if _, err := ParsePush(marshal(t, p)); err != nil {
+		t.Error(err)
+	}
+	if _, err := ParseDocument(marshal(t, d)); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestEndorsementLookup(t *testing.T) {
 	d := sampleDocument(t, TPM)
 	if got := d.Endorsement(AKPublic); !bytes.Equal(got, bytesOf(90, "ak")) {

@@ -14,11 +14,11 @@ import (
 type Push struct {
 	Format       string            `json:"format"` // [PushFormat]; set by Marshal
 	Release      json.RawMessage   `json:"release,omitempty"`
-	Rebuilds     []json.RawMessage `json:"rebuilds,omitempty"`
+	Rebuilds     []json.RawMessage `json:"rebuilds,omitempty" ijson:"max=64"`
 	Channel      json.RawMessage   `json:"channel,omitempty"`
-	Withdrawals  []json.RawMessage `json:"withdrawals,omitempty"`
+	Withdrawals  []json.RawMessage `json:"withdrawals,omitempty" ijson:"max=64"`
 	Checkpoint   string            `json:"checkpoint,omitempty"` // signed note
-	Endorsements []Endorsement     `json:"endorsements,omitempty"`
+	Endorsements []Endorsement     `json:"endorsements,omitempty" ijson:"max=14"`
 }
 
 // ParsePush reads a push. The error is an *[Error] of code [CodeBadPush].
