@@ -51,9 +51,9 @@ func (o *Output) Path(name string) string {
 const defaultOSRelease = "NAME=\"Vitrine\"\nID=vitrine\nPRETTY_NAME=\"Vitrine image\"\n"
 
 // Assemble writes the artefacts of spec into outDir, which it creates if need
-// be. They are written in a folder beside, synced and renamed when all of them
-// are complete: after an error, outDir holds what it held before. Other files
-// in it are left alone.
+// be. They are written in a folder inside it, synced, and renamed when all of
+// them are complete, so that an error (other than one of renaming) leaves in
+// outDir what it held before. Other files in it are left alone.
 func Assemble(ctx context.Context, spec Spec, outDir string) (_ *Output, err error) {
 	if err := spec.check(); err != nil {
 		return nil, fmt.Errorf("assembling an image: %w", err)
@@ -246,7 +246,6 @@ func (a *assembly) write(name string, fill func(*os.File) error) (Artefact, erro
 	if err := a.ctx.Err(); err != nil {
 		return Artefact{}, err
 	}
-	// Whatever the umask is: these are public files.
 	f, err := os.OpenFile(filepath.Join(a.dir, name), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
 	if err != nil {
 		return Artefact{}, err

@@ -146,6 +146,11 @@ func (s *Spec) check() error {
 			return fmt.Errorf("volume %q is listed twice", v.Name)
 		}
 		seen[v.Name] = true
+		for _, other := range s.Volumes[1:] {
+			if strings.HasPrefix(v.Mount, other.Mount+"/") {
+				return fmt.Errorf("volume %q would be mounted inside volume %q, which has no place for it: mount it elsewhere", v.Name, other.Name)
+			}
+		}
 	}
 	return nil
 }

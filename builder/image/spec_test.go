@@ -39,6 +39,7 @@ func TestSpecRefused(t *testing.T) {
 		"no volumes":            {func(s *Spec) { s.Volumes = nil }, "first volume"},
 		"volume twice":          {func(s *Spec) { s.Volumes[1].Name = "root"; s.Volumes[1].Mount = "/" }, "twice"},
 		"two at one place":      {func(s *Spec) { s.Volumes = append(s.Volumes, Volume{Name: "more", Mount: "/srv/weights"}) }, "twice"},
+		"one in another":        {func(s *Spec) { s.Volumes = append(s.Volumes, Volume{Name: "more", Mount: "/srv/weights/x"}) }, `inside volume "weights"`},
 		"volume at tmp":         {func(s *Spec) { s.Volumes[1].Mount = "/tmp/x" }, "hidden"},
 		"mount point is a file": {func(s *Spec) { s.Volumes[1].Mount = "/usr/bin/node/x" }, "which is no directory"},
 		"services by hand":      {root(RegularFile(guestconfig.ServicesPath, 0o644, body)), "Spec.Services"},

@@ -4,7 +4,7 @@
 // kernel starts, and part of what a client has to trust.
 //
 // It reads what builder/image wrote into the initrd (package guestconfig),
-// loads the listed kernel modules, brings up loopback and the one configured
+// loads the listed kernel modules and bars any further one, brings up loopback and the one configured
 // address, finds the volumes by GPT label, reads each of them once from
 // beginning to end through dm-verity, and only then mounts them, makes the
 // first one the root and starts the services that the root lists.
@@ -18,6 +18,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"time"
@@ -55,6 +56,9 @@ func run() error {
 		if err := loadModule("/" + guestconfig.ModulesDir + "/" + m); err != nil {
 			return err
 		}
+	}
+	if err := closeDoors(); err != nil {
+		return err
 	}
 	if err := bringUp(config.Network); err != nil {
 		return err
@@ -127,6 +131,27 @@ func loadModule(name string) error {
 	defer f.Close()
 	if err := unix.FinitModule(int(f.Fd()), "", 0); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("loading kernel module %s: %w", name, err)
+	}
+	return nil
+}
+
+// doors are ways around everything that was measured, which the kernel leaves
+// open: more modules and another kernel for whoever is root, and, by a key or a
+// break on the serial line that the host sends, register and memory dumps on
+// the console that the host reads.
+var doors = []struct{ file, value string }{
+	{"/proc/sys/kernel/modules_disabled", "1"},
+	{"/proc/sys/kernel/kexec_load_disabled", "1"},
+	{"/proc/sys/kernel/sysrq", "0"},
+}
+
+// closeDoors closes them until the machine is off. A kernel that was built
+// without one of them has no such file.
+func closeDoors() error {
+	for _, d := range doors {
+		if err := os.WriteFile(d.file, []byte(d.value), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("setting %s to %s: %w", d.file, d.value, err)
+		}
 	}
 	return nil
 }

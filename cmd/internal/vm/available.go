@@ -12,14 +12,7 @@ const (
 	qemuProgram  = "qemu-system-x86_64"
 	swtpmProgram = "swtpm"
 	firmwareCode = "/usr/share/OVMF/OVMF_CODE_4M.fd"
-	// FirmwareVars holds the UEFI variables that every machine starts from. PCR
-	// 7 is predicted from it.
-	FirmwareVars = "/usr/share/OVMF/OVMF_VARS_4M.fd"
 )
-
-// Packages are what `apt-get install --no-install-recommends` has to be given
-// for Available to say yes.
-var Packages = []string{"qemu-system-x86", "ovmf", "swtpm"}
 
 // Available says whether this machine can boot an image, and which programs and
 // files it lacks.

@@ -165,11 +165,11 @@ func debianParts(dir string) (*image.Kernel, image.Content, error) {
 }
 
 type report struct {
-	PCRs                                          map[string]string
-	CommandLine                                   string
-	Environment                                   []string
-	Root, WriteRoot, WriteTmp, IPv6, DialOut, Key string
-	EventLog                                      []byte
+	PCRs                                                 map[string]string
+	CommandLine                                          string
+	Environment                                          []string
+	Root, WriteRoot, WriteTmp, IPv6, DialOut, Doors, Key string
+	EventLog                                             []byte
 }
 
 // boot starts a machine and gives the probe's report.
@@ -287,12 +287,13 @@ func TestGenuineBoot(t *testing.T) {
 		t.Errorf("the attestation key in the guest is %s, before the boot it was %x", r.Key, before)
 	}
 	for what, c := range map[string][2]string{
-		"command line":     {r.CommandLine, commandLine},
-		"environment":      {strings.Join(r.Environment, " "), "PROBE=1"},
-		"root file system": {strings.Fields(r.Root)[0], "erofs"},
-		"writing to / ":    {r.WriteRoot, "read-only file system"},
-		"writing to /tmp":  {r.WriteTmp, ""},
-		"IPv6 on eth0":     {fmt.Sprint(strings.Contains(r.IPv6, "eth0")), "false"},
+		"command line":          {r.CommandLine, commandLine},
+		"environment":           {strings.Join(r.Environment, " "), "PROBE=1"},
+		"root file system":      {strings.Fields(r.Root)[0], "erofs"},
+		"writing to / ":         {r.WriteRoot, "read-only file system"},
+		"writing to /tmp":       {r.WriteTmp, ""},
+		"modules, kexec, sysrq": {r.Doors, "110"},
+		"IPv6 on eth0":          {fmt.Sprint(strings.Contains(r.IPv6, "eth0")), "false"},
 	} {
 		if c[0] != c[1] {
 			t.Errorf("%s: %q, want %q", what, c[0], c[1])

@@ -1,5 +1,3 @@
-//go:build linux
-
 // Package vm boots an image in a virtual machine that measures: QEMU on x86-64
 // with OVMF as firmware and swtpm as TPM 2.0, without KVM and without privilege.
 //

@@ -17,28 +17,6 @@ import (
 	"time"
 )
 
-// Config is one boot of one machine.
-type Config struct {
-	Disk     string // the image's disk.img; it is not written to
-	StateDir string // the machine; made if need be, see the package comment
-
-	MemoryMB int // 0: 1024
-	CPUs     int // 0: 1
-
-	// Forward maps a TCP port of the guest to one of the host's loopback; host
-	// port 0 means any free one, see VM.Addr. The guest can open no connection.
-	Forward map[int]int
-
-	// Console gets what the guest writes to its serial port, besides
-	// StateDir/console.log; nil for nobody.
-	Console io.Writer
-
-	// LoadOptions, if not empty, boots by an entry of the firmware's boot menu
-	// with these options instead of the default path, as a hostile host may:
-	// systemd-stub takes them for the kernel command line.
-	LoadOptions string
-}
-
 // VM is a machine that was switched on.
 type VM struct {
 	qemu, tpm *process

@@ -1,5 +1,3 @@
-//go:build linux
-
 // Package esp adds files to the EFI system partition of a disk image, as a
 // hostile host may. It is apart from package vm because nobody but tests needs
 // it, nor the file system library that it brings.

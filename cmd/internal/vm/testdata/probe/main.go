@@ -31,6 +31,7 @@ type report struct {
 	WriteTmp    string
 	IPv6        string
 	DialOut     string
+	Doors       string // modules_disabled, kexec_load_disabled, sysrq
 	Key         string // TPMT_PUBLIC of the attestation key, hex
 	EventLog    []byte
 }
@@ -97,6 +98,13 @@ func look() (*report, error) {
 	r.IPv6 = string(v6)
 	_, err = net.DialTimeout("tcp4", "10.0.2.2:22", 2*time.Second)
 	r.DialOut = errorText(err)
+	for _, name := range []string{"modules_disabled", "kexec_load_disabled", "sysrq"} {
+		b, err := os.ReadFile("/proc/sys/kernel/" + name)
+		if err != nil {
+			return nil, err
+		}
+		r.Doors += strings.TrimSpace(string(b))
+	}
 	tpm, err := linuxtpm.Open("/dev/tpmrm0")
 	if err != nil {
 		return nil, err
