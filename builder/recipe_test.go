@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/vitrine-dev/vitrine/builder/image/guestconfig"
+	"github.com/vitrine-dev/vitrine/builder/measure"
 )
 
 func tinyRecipe(t testing.TB) string {
@@ -45,6 +46,10 @@ func TestParseRecipe(t *testing.T) {
 		},
 		Services: []guestconfig.Service{{Name: "server", Argv: []string{"/usr/bin/server", "--port", "8081"}, Env: []string{"HOME=/"}, UID: 1000, GID: 1000}},
 		Network:  &guestconfig.Network{Interface: "eth0", Address: "10.0.2.15/24"},
+		Shapes: []Machine{{
+			Name: "simulated", Platform: "sev-snp", Firmware: FirmwareSource{Simulated: true},
+			VMM: measure.VMMQEMU, VCPUs: 2, VCPUType: "EPYC-v4", GuestFeatures: 1, GuestPolicy: 0x30000,
+		}},
 	}
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got  %+v\nwant %+v", got, want)
@@ -133,6 +138,22 @@ func TestParseRecipeRefuses(t *testing.T) {
 		"a service twice":          {"network:", "  - {name: server, argv: [/usr/bin/server]}\nnetwork:", 32, ""},
 		"a bad address":            {"address: 10.0.2.15/24", "address: 10.0.2.15", 33, "prefix"},
 		"a bad interface":          {"interface: eth0", "interface: ../eth0", 33, "interface"},
+		"an unknown platform":      {"platform: sev-snp", "platform: sev", 37, "write tpm or sev-snp"},
+		"a shape twice":            {"shapes:\n", "shapes:\n  - {name: simulated, platform: tpm, vars: {file: tiny.conf}}\n  - {name: simulated, platform: tpm, vars: {file: tiny.conf}}\n", 37, "stands there twice"},
+		"no firmware":              {"    firmware: {simulated: true}\n", "", 36, "\"firmware\" is missing"},
+		"two firmwares":            {"{simulated: true}", "{simulated: true, file: tiny.conf}", 38, "exactly one"},
+		"not simulated":            {"{simulated: true}", "{simulated: false}", 38, "exactly one"},
+		"a boolean as text":        {"{simulated: true}", "{simulated: yes}", 38, "true or false"},
+		"a package without path":   {"{simulated: true}", "{package: ovmf}", 38, "name the file"},
+		"a path that climbs":       {"{simulated: true}", "{package: ovmf, path: ../OVMF.fd}", 38, "does not stay"},
+		"variables for sev-snp":    {"firmware: {simulated", "vars: {simulated", 38, "takes firmware"},
+		"an unknown VMM":           {"vmm: qemu", "vmm: xen", 39, "qemu, ec2 or gce"},
+		"no vCPU":                  {"vcpus: 2", "vcpus: 0", 40, "from 1"},
+		"an unknown vCPU type":     {"vcpuType: EPYC-v4", "vcpuType: Pentium", 41, "Pentium"},
+		"a short guest policy":     {`"0000000000030000"`, `"30000"`, 42, "16 hex digits"},
+		"a guest policy as number": {`"0000000000030000"`, "30000", 42, "expected text"},
+		"features without SNP":     {"    vcpus: 2", "    guestFeatures: 0\n    vcpus: 2", 40, "from 1"},
+		"no shape":                 {"shapes:\n", "shapes: []\nx:\n", 36, "unknown key"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			text := c.new

@@ -1,0 +1,163 @@
+package builder
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/vitrine-dev/vitrine/log/statement"
+)
+
+// storedAddenda are those of a release, as a log keeps them.
+type storedAddenda map[string][]byte
+
+func (a storedAddenda) Addendum(_ context.Context, d statement.Digest, maxBytes int64) ([]byte, error) {
+	b, ok := a[d.SHA256]
+	if !ok || int64(len(b)) > maxBytes {
+		return nil, fmt.Errorf("%w: the log has no addendum %s of at most %d bytes", ErrUnavailable, d.SHA256, maxBytes)
+	}
+	return b, nil
+}
+
+// store keeps recipe, lock, local inputs and manifest, which is what a publisher
+// stores.
+func store(t *testing.T, out *Output, in Inputs, cache Cache) storedAddenda {
+	t.Helper()
+	a := storedAddenda{}
+	put := func(b []byte) { a[statement.DigestOf(b).SHA256] = b }
+	put(in.Recipe)
+	put(in.Lock)
+	l, err := ParseLock("image.lock", in.Lock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := []string{out.Path(ManifestName)}
+	for _, i := range l.Local() {
+		files = append(files, cache.Path(i.SHA256))
+	}
+	for _, name := range files {
+		b, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(b)
+	}
+	return a
+}
+
+func TestRebuild(t *testing.T) {
+	out, in, cache, measurements := buildTiny(t, "testdata/tiny")
+	addenda := store(t, out, in, cache)
+
+	// A second image, whose server says something else.
+	dir := filepath.Join(t.TempDir(), "recipe")
+	copyTree(t, "testdata/tiny", dir)
+	replaceInFile(t, filepath.Join(dir, "program/embedded/text.txt"), "embedded", "planted!")
+	planted, _, _, plantedMeasurements := buildTiny(t, dir)
+	manifest, err := os.ReadFile(planted.Path(ManifestName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	addenda[statement.DigestOf(manifest).SHA256] = manifest
+	// It is published as if it came from the recipe of the first.
+	claimed := *planted.Manifest
+	claimed.Recipe, claimed.Lock = out.Manifest.Recipe, out.Manifest.Lock
+	forged := &Output{planted.Dir, planted.Artefacts, &claimed}
+
+	without := func(digest string) storedAddenda {
+		less := storedAddenda{}
+		for d, b := range addenda {
+			if d != digest {
+				less[d] = b
+			}
+		}
+		return less
+	}
+	l, err := ParseLock("image.lock", in.Lock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	module := l.Modules[0].SHA256
+	tampered := without("")
+	tampered[module] = append(slices.Clone(addenda[module]), 0)
+
+	for name, c := range map[string]struct {
+		out     *Output
+		m       []statement.Measurement
+		change  func(*statement.Release)
+		addenda storedAddenda
+		want    statement.Outcome
+		summary string
+	}{
+		"honest":               {out, measurements, nil, addenda, statement.Reproduced, "the same bits came out"},
+		"without the manifest": {out, measurements, nil, without(statement.DigestOf(mustRead(t, out.Path(ManifestName))).SHA256), statement.Reproduced, "the same bits came out"},
+		"another image":        {forged, plantedMeasurements, nil, addenda, statement.NotReproduced, "root.erofs: usr/bin/server"},
+		"another's registers":  {out, plantedMeasurements, nil, addenda, statement.NotReproduced, "measurements/sev-snp/simulated/launchDigest"},
+		"a register left open": {out, measurements, func(r *statement.Release) {
+			r.Measurements[0].Registers["launchDigest"] = statement.Register{Any: "trust me"}
+		}, addenda, statement.NotReproduced, "launchDigest"},
+		"a value more": {out, measurements, func(r *statement.Release) {
+			r.Measurements[0].Registers["vmpl"] = statement.Register{OneOf: []string{"00000000", "00000003"}}
+		}, addenda, statement.NotReproduced, "vmpl"},
+		"a shape more":            {out, append(slices.Clone(measurements), statement.Measurement{Platform: "sev-snp", Shape: "other", Registers: measurements[0].Registers}), nil, addenda, statement.NotReproduced, "other"},
+		"another epoch":           {out, measurements, func(r *statement.Release) { r.SecurityEpoch = 9 }, addenda, statement.NotReproduced, "securityEpoch"},
+		"another root":            {out, measurements, func(r *statement.Release) { r.Volumes[0].VerityRoot = strings.Repeat("ab", 32) }, addenda, statement.NotReproduced, "volumes"},
+		"no recipe":               {out, measurements, nil, without(out.Manifest.Recipe), statement.CouldNotBuild, "getting the recipe"},
+		"no module":               {out, measurements, nil, without(module), statement.CouldNotBuild, "cannot be fetched"},
+		"a module of other bytes": {out, measurements, nil, tampered, statement.CouldNotBuild, "not what the lock names"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := ReleaseStatement(c.out, in, Version, c.m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			payload, err := s.Payload()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if s, err = statement.ParsePayload(payload); err != nil { // a copy to change
+				t.Fatal(err)
+			}
+			if c.change != nil {
+				c.change(s.Predicate.(*statement.Release))
+			}
+			release := signRelease(t, s)
+			got, err := Rebuild(t.Context(), release, c.addenda, nil, Options{OutDir: filepath.Join(t.TempDir(), "out"), Toolchain: tinyTools()})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got.Outcome != c.want || !strings.Contains(got.Summary(), c.summary) {
+				t.Errorf("got %s: %s, want %s: %s", got.Outcome, got.Summary(), c.want, c.summary)
+			}
+			if (got.Explanation != nil) != (c.want == statement.NotReproduced) {
+				t.Errorf("the explanation is %s", got.Explanation)
+			}
+			if got.Explanation != nil && !strings.Contains(string(got.Explanation), c.summary[strings.LastIndexByte(c.summary, '/')+1:]) {
+				t.Errorf("the explanation does not name the cause: %s", got.Explanation)
+			}
+			if c.want == statement.NotReproduced && c.out == out {
+				return // only the release's claims differ, see log/statement for what can be said of it
+			}
+			said, err := got.Statement(release, 7)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := said.Payload(); err != nil {
+				t.Errorf("the rebuild cannot be stated: %v", err)
+			}
+		})
+	}
+}
+
+func mustRead(t *testing.T, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
