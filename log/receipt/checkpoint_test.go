@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vitrine-dev/vitrine/internal/vectors"
+	"github.com/vitrine-dev/vitrine/log/vectors"
 )
 
 // TestQuorumTimes compares freshness and seniority with their definitions,

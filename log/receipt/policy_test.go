@@ -9,7 +9,7 @@ import (
 	"filippo.io/torchwood"
 	"github.com/transparency-dev/tessera"
 
-	"github.com/vitrine-dev/vitrine/internal/vectors"
+	"github.com/vitrine-dev/vitrine/log/vectors"
 )
 
 // TestTesseraReadsWitnessPolicy shows that Tessera's parser reads what is

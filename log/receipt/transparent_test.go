@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vitrine-dev/vitrine/internal/vectors"
+	"github.com/vitrine-dev/vitrine/log/vectors"
 )
 
 func receiptAt(t testing.TB, d time.Duration) string {

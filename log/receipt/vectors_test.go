@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
-	"github.com/vitrine-dev/vitrine/internal/vectors"
+	"github.com/vitrine-dev/vitrine/log/vectors"
 )
 
 func describePolicy(p *Policy) map[string]any {

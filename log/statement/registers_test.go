@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/vitrine-dev/vitrine/internal/vectors"
+	"github.com/vitrine-dev/vitrine/log/vectors"
 )
 
 // documentedRegisters reads the register table of docs/formats.md.

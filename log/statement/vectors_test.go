@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/vitrine-dev/vitrine/internal/ijson"
-	"github.com/vitrine-dev/vitrine/internal/vectors"
+	"github.com/vitrine-dev/vitrine/log/vectors"
 )
 
 // An edit changes one place of a JSON document.

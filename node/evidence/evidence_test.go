@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/vitrine-dev/vitrine/internal/vectors"
+	"github.com/vitrine-dev/vitrine/log/vectors"
 )
 
 // TestFieldsDoNotRunTogether shows what the length before each field is for.

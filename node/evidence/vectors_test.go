@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/vitrine-dev/vitrine/internal/vectors"
+	"github.com/vitrine-dev/vitrine/log/vectors"
 )
 
 // bytesOf are n bytes that everybody can make again.
