@@ -85,7 +85,7 @@ func compile(ctx context.Context, t Toolchain, home, bin string, r *Recipe, fold
 			args = append(append(args, "-o", dir+"/", "--"), c.packages...)
 		}
 		if _, err := t.run(ctx, home, folders[c.module], args...); err != nil {
-			return nil, fmt.Errorf("compiling %s of the module %s: %w", list(c.packages), c.module, err)
+			return nil, &CompileError{c.module, c.packages, err}
 		}
 		for _, p := range c.packages {
 			name := "program"
@@ -94,13 +94,31 @@ func compile(ctx context.Context, t Toolchain, home, bin string, r *Recipe, fold
 			}
 			file := filepath.Join(dir, name)
 			if err := checkProgram(file); err != nil {
-				return nil, fmt.Errorf("compiling %s of the module %s: %w", p, c.module, err)
+				return nil, &CompileError{c.module, []string{p}, err}
 			}
 			made[Program{c.module, p, c.set}.key()] = file
 		}
 	}
 	progress(int64(len(todo)), int64(len(todo)))
 	return made, nil
+}
+
+// CompileError is a module of the recipe that does not compile.
+type CompileError struct {
+	Module   string
+	Packages []string
+	Err      error
+}
+
+func (e *CompileError) Error() string { return e.Public() + ": " + e.Err.Error() }
+
+func (e *CompileError) Unwrap() error { return e.Err }
+
+// Public is the error without what the compiler printed. An assembly file may
+// include any file of this machine and then not compile, so that the compiler
+// quotes from it: a rebuilder must not publish that.
+func (e *CompileError) Public() string {
+	return fmt.Sprintf("compiling %s of the module %s failed", list(e.Packages), e.Module)
 }
 
 // checkProgram refuses the archive that go build -o writes for a package that

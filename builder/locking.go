@@ -33,6 +33,9 @@ func LockRecipe(ctx context.Context, dir string, recipe []byte, o LockOptions) (
 	if err != nil {
 		return nil, err
 	}
+	if o.Cache.Dir == "" {
+		return nil, errors.New("locking: no folder for the packed modules and files was named")
+	}
 	home, err := os.MkdirTemp("", "vitrine-lock-*")
 	if err != nil {
 		return nil, fmt.Errorf("locking: making a work folder: %w", err)

@@ -296,3 +296,23 @@ func TestResolveReal(t *testing.T) {
 		t.Errorf("a cancelled search gives %v", err)
 	}
 }
+
+func FuzzParsePackages(f *testing.F) {
+	f.Add([]byte(packagesText))
+	f.Add([]byte("Package: linux-image\n\n\nPackage: x"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		found, err := parsePackages(bytes.NewReader(b), []string{"linux-image-*", "*"})
+		if err != nil {
+			return
+		}
+		for _, p := range found {
+			if checkPoolPath(p.Path) != nil || checkDigest(p.SHA256) != nil || p.Size < 0 {
+				t.Fatalf("%q gives %+v", b, p)
+			}
+		}
+		_, _ = parseRelease(b, time.Unix(0, 0))
+		for _, u := range append(sourcesListURIs(string(b)), deb822URIs(string(b))...) {
+			(&Mirrors{}).add(strings.ReplaceAll(u, "mirror+file:", ""))
+		}
+	})
+}

@@ -69,7 +69,12 @@ func Rebuild(ctx context.Context, release *statement.Signed, addenda Addenda, fe
 	case isLocalTrouble(err):
 		return nil, fmt.Errorf("rebuilding: %w", err)
 	}
-	return &Rebuilt{Outcome: statement.CouldNotBuild, Reason: oneLine(err.Error())}, nil
+	reason := err.Error()
+	var compile *CompileError
+	if errors.As(err, &compile) {
+		reason = compile.Public()
+	}
+	return &Rebuilt{Outcome: statement.CouldNotBuild, Reason: oneLine(reason)}, nil
 }
 
 // isLocalTrouble tells what says nothing about the release.

@@ -2,6 +2,7 @@ package builder
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -160,4 +161,43 @@ func mustRead(t *testing.T, name string) []byte {
 		t.Fatal(err)
 	}
 	return b
+}
+
+// TestRebuildKeepsSecrets builds a module whose assembly file includes a file of
+// this machine, which the assembler quotes in its error.
+func TestRebuildKeepsSecrets(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "key.pem")
+	if err := os.WriteFile(secret, []byte("sesame_open\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(t.TempDir(), "recipe")
+	copyTree(t, "testdata/tiny", dir)
+	out, _, _, measurements := buildTiny(t, dir)
+	if err := os.WriteFile(filepath.Join(dir, "program/server/steal_amd64.s"), []byte("#include \""+secret+"\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	in, cache := lockTiny(t, dir)
+	_, err := Build(t.Context(), in, Options{OutDir: filepath.Join(t.TempDir(), "out"), Toolchain: tinyTools()})
+	var compile *CompileError
+	if !errors.As(err, &compile) || !strings.Contains(err.Error(), "sesame") {
+		t.Fatalf("the attack does not work any more: %v", err)
+	}
+	claimed := *out.Manifest
+	l, err := ParseLock("image.lock", in.Lock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	claimed.Lock = l.SHA256()
+	forged := &Output{out.Dir, out.Artefacts, &claimed}
+	s, err := ReleaseStatement(forged, in, Version, measurements)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Rebuild(t.Context(), signRelease(t, s), store(t, forged, in, cache), nil, Options{OutDir: filepath.Join(t.TempDir(), "out"), Toolchain: tinyTools()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.Outcome != statement.CouldNotBuild || !strings.Contains(got.Reason, "./server") || strings.Contains(got.Reason, "sesame") {
+		t.Errorf("got %s: %s", got.Outcome, got.Reason)
+	}
 }

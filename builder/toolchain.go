@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // Toolchain says how Go is run. The zero value runs the go command on PATH,
@@ -132,6 +133,10 @@ func (t Toolchain) run(ctx context.Context, home, dir string, args ...string) ([
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir = dir
 	cmd.Env = t.environment(home)
+	// go runs compilers: they have to end with it, or they would write into a
+	// work folder that is being removed.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	stdout, stderr := &tail{limit: maxToolOutput}, &tail{limit: 4 << 10}
 	cmd.Stdout, cmd.Stderr = stdout, stderr
 	err := cmd.Run()
@@ -139,12 +144,25 @@ func (t Toolchain) run(ctx context.Context, home, dir string, args ...string) ([
 	case ctx.Err() != nil:
 		return nil, fmt.Errorf("running go %s: %w", args[0], ctx.Err())
 	case err != nil:
-		return nil, fmt.Errorf("running go %s: %w: %s", args[0], err, strings.TrimSpace(stderr.String()))
+		return nil, &toolError{args[0], err, strings.TrimSpace(stderr.String())}
 	case stdout.dropped:
 		return nil, fmt.Errorf("running go %s: it printed more than %d bytes", args[0], maxToolOutput)
 	}
 	return stdout.Bytes(), nil
 }
+
+// toolError is a go command that failed.
+type toolError struct {
+	verb   string
+	err    error
+	output string
+}
+
+func (e *toolError) Error() string {
+	return fmt.Sprintf("running go %s: %v: %s", e.verb, e.err, e.output)
+}
+
+func (e *toolError) Unwrap() error { return e.err }
 
 // noTelemetry keeps go from leaving a process behind that counts what was run:
 // it would still write below home while the work folder is removed.
