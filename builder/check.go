@@ -74,7 +74,7 @@ func checkPackage(s string) error {
 
 func checkPackagePattern(s string) error {
 	if strings.Count(s, "*") > 4 {
-		return fmt.Errorf("%q has more than four *", s)
+		return fmt.Errorf("%q holds a star more than four times", s)
 	}
 	return matches(packagePattern, strings.ReplaceAll(s, "*", "x"), "the name of a Debian package, in which * may stand for any text")
 }

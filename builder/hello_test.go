@@ -2,7 +2,6 @@ package builder
 
 import (
 	"os"
-	"os/exec"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -103,18 +102,6 @@ func TestUnreproducible(t *testing.T) {
 		}
 		if got := Causes(r.Differences); !slices.Equal(got, want) {
 			t.Errorf("%s: causes %q, want %q", name, got, want)
-		}
-	}
-}
-
-// TestHelloServer runs the tests of the server's own module, which no pattern of
-// the main module reaches.
-func TestHelloServer(t *testing.T) {
-	for _, args := range [][]string{{"vet", "./..."}, {"test", "./..."}} {
-		cmd := exec.Command("go", args...)
-		cmd.Dir = filepath.Join(recipesDir, "hello-inference", "server")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Errorf("go %s: %v\n%s", args[0], err, out)
 		}
 	}
 }
