@@ -85,6 +85,12 @@ func Build(ctx context.Context, in Inputs, o Options) (*Output, error) {
 	if err := os.MkdirAll(filepath.Dir(out), 0o755); err != nil {
 		return nil, fmt.Errorf("building: %w", err)
 	}
+	// Go takes no relative folder for its caches.
+	if o.WorkDir != "" {
+		if o.WorkDir, err = filepath.Abs(o.WorkDir); err != nil {
+			return nil, fmt.Errorf("building: %w", err)
+		}
+	}
 	work, err := os.MkdirTemp(o.WorkDir, "vitrine-build-*")
 	if err != nil {
 		return nil, fmt.Errorf("building: making a work folder: %w", err)

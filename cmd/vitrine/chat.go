@@ -1,0 +1,151 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vitrine-dev/vitrine/verifier"
+)
+
+const (
+	maxEventBytes  = 1 << 20
+	maxAnswerBytes = 64 << 20
+)
+
+func newChat() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "chat URL PROMPT",
+		Short: "Check a node, and only then send it a prompt",
+		Long: `Check the node at URL against the policy, print the verdict, and only if it is
+accepted send PROMPT (OpenAI chat completions, streaming) over the very connection
+that was checked, and print the answer as it comes.`,
+		Example: `  vitrine chat https://inference.example.com "What is a vitrine?" --policy policy.yaml`,
+		Args:    cobra.ExactArgs(2),
+	}
+	f := addClientFlags(c)
+	model := c.Flags().String("model", "hello", "`NAME` of the model")
+	asJSON := jsonFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		opts, err := f.options()
+		if err != nil {
+			return err
+		}
+		var verdict *verifier.Verdict
+		transport, err := verifier.NewTransport(verifier.TransportOptions{
+			Options:   opts,
+			OnVerdict: func(_ string, v *verifier.Verdict, _ error) { verdict = v },
+		})
+		if err != nil {
+			return err
+		}
+		defer transport.CloseIdleConnections()
+		answer, err := chat(c, &http.Client{Transport: transport}, args[0], *model, args[1], func() {
+			if !*asJSON {
+				printVerdict(c, verdict, nil, false)
+			}
+		}, *asJSON)
+		if err != nil {
+			return printVerdict(c, verdict, err, *asJSON)
+		}
+		if *asJSON {
+			return printJSON(c.OutOrStdout(), map[string]any{"verdict": verdict, "answer": answer})
+		}
+		return nil
+	}
+	return c
+}
+
+// answer is what a model said, and when.
+type answer struct {
+	Text         string `json:"text"`
+	Chunks       int    `json:"chunks"`
+	FirstToLast  int64  `json:"firstToLastMilliseconds"`
+	first, final time.Time
+}
+
+// chat sends a prompt and reads the streamed answer. began is called before the
+// first byte of the answer is printed.
+func chat(c *cobra.Command, client *http.Client, url, model, prompt string, began func(), quiet bool) (*answer, error) {
+	body, err := json.Marshal(map[string]any{
+		"model": model, "stream": true,
+		"messages": []map[string]string{{"role": "user", "content": prompt}},
+	})
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(c.Context(), http.MethodPost, strings.TrimSuffix(url, "/")+"/v1/chat/completions", bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("the inference server answered %s", resp.Status)
+	}
+	began()
+	a := &answer{}
+	lines := bufio.NewScanner(io.LimitReader(resp.Body, maxAnswerBytes))
+	lines.Buffer(nil, maxEventBytes)
+	for lines.Scan() {
+		data, ok := strings.CutPrefix(lines.Text(), "data: ")
+		if !ok {
+			continue
+		}
+		if data == "[DONE]" {
+			if !quiet {
+				fmt.Fprintln(c.OutOrStdout())
+			}
+			a.FirstToLast = a.final.Sub(a.first).Milliseconds()
+			return a, nil
+		}
+		var event struct {
+			Choices []struct {
+				Delta struct {
+					Content string `json:"content"`
+				} `json:"delta"`
+			} `json:"choices"`
+		}
+		if err := json.Unmarshal([]byte(data), &event); err != nil || len(event.Choices) == 0 {
+			return nil, errors.New("the inference server sent something else than chat completion chunks")
+		}
+		text := event.Choices[0].Delta.Content
+		if text == "" {
+			continue
+		}
+		if a.final = time.Now(); a.Chunks == 0 {
+			a.first = a.final
+		}
+		a.Chunks++
+		a.Text += text
+		if !quiet {
+			fmt.Fprint(c.OutOrStdout(), printable(text))
+		}
+	}
+	if err := lines.Err(); err != nil {
+		return nil, fmt.Errorf("reading the answer: %w", err)
+	}
+	return nil, errors.New("the answer ended before its end was said")
+}
+
+// printable keeps what a server sends from moving the cursor of a terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' && r != '\n' && r != '\t' || r >= 0x7f && r < 0xa0 {
+			return '\uFFFD'
+		}
+		return r
+	}, s)
+}

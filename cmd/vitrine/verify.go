@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/vitrine-dev/vitrine/policies"
+	"github.com/vitrine-dev/vitrine/verifier"
+	"github.com/vitrine-dev/vitrine/verifier/hardware"
+)
+
+// clientFlags are those of the commands that judge a node.
+type clientFlags struct {
+	policy  *string
+	state   *string
+	noState *bool
+}
+
+func addClientFlags(c *cobra.Command) clientFlags {
+	f := clientFlags{
+		policy:  c.Flags().String("policy", "", "policy `FILE`"),
+		state:   c.Flags().String("state", "", "`FOLDER` of what was seen before (default: in the user's configuration folder)"),
+		noState: c.Flags().Bool("no-state", false, "remember nothing, and so notice neither a fork nor a step back in time"),
+	}
+	require(c, "policy")
+	c.MarkFlagsMutuallyExclusive("state", "no-state")
+	return f
+}
+
+func (f clientFlags) options() (verifier.Options, error) {
+	var o verifier.Options
+	text, err := readFile(*f.policy, policies.MaxBytes)
+	if err != nil {
+		return o, err
+	}
+	if o.Policy, err = policies.Parse(*f.policy, text); err != nil {
+		return o, err
+	}
+	if *f.noState {
+		return o, nil
+	}
+	dir := *f.state
+	if dir == "" {
+		config, err := os.UserConfigDir()
+		if err != nil {
+			return o, fmt.Errorf("finding a folder to remember in: %w; name one with --state", err)
+		}
+		dir = filepath.Join(config, "vitrine", "seen")
+	}
+	o.State, err = verifier.OpenDir(dir)
+	return o, err
+}
+
+func newVerify() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "verify URL|FILE",
+		Short: "Check what runs behind a URL, or replay a recorded check",
+		Long: `Ask the node at URL for evidence, check it against the policy, and print the
+verdict check by check. With --save, evidence, nonce, key and time are kept in a
+file; giving that file and --at replays the verdict without a network. A replay is
+marked HISTORICAL and opens no connection.
+
+Exit status 0: the policy accepts the node. 1: it does not. 2: nobody could ask.`,
+		Example: `  vitrine verify https://inference.example.com --policy policy.yaml --save report.json
+  vitrine verify report.json --policy policy.yaml --at 2026-11-25T12:00:00Z`,
+		Args: cobra.ExactArgs(1),
+	}
+	f := addClientFlags(c)
+	save := c.Flags().String("save", "", "keep what was seen in this `FILE`")
+	at := c.Flags().String("at", "", "replay FILE at this `TIME` (RFC 3339)")
+	dated := c.Flags().Bool("dated", false, "ask without a nonce: the evidence is dated by a witnessed checkpoint instead")
+	asJSON := jsonFlag(c)
+	c.RunE = func(c *cobra.Command, args []string) error {
+		opts, err := f.options()
+		if err != nil {
+			return err
+		}
+		var v *verifier.Verdict
+		if strings.Contains(args[0], "://") {
+			if *at != "" {
+				return errors.New("--at replays a file; a node is judged now")
+			}
+			v, err = verifyNode(c.Context(), args[0], opts, *dated, *save)
+		} else {
+			v, err = replay(c.Context(), args[0], opts, *at)
+		}
+		return printVerdict(c, v, err, *asJSON)
+	}
+	return c
+}
+
+func verifyNode(ctx context.Context, url string, opts verifier.Options, dated bool, save string) (*verifier.Verdict, error) {
+	r, err := verifier.Fetch(ctx, url, verifier.FetchOptions{Dated: dated})
+	if err != nil {
+		return nil, err
+	}
+	if save != "" {
+		b, err := r.Marshal()
+		if err != nil {
+			return nil, err
+		}
+		if err := replaceFile(save, b); err != nil {
+			return nil, err
+		}
+	}
+	in, err := r.Input()
+	if err != nil {
+		return nil, err
+	}
+	return verifier.Appraise(ctx, in, opts)
+}
+
+func replay(ctx context.Context, path string, opts verifier.Options, at string) (*verifier.Verdict, error) {
+	if at == "" {
+		return nil, fmt.Errorf("%s is a file; say with --at at which time to judge it (to ask a node, give https://HOST:PORT)", path)
+	}
+	t, err := time.Parse(time.RFC3339, at)
+	if err != nil {
+		return nil, fmt.Errorf("--at %s is not a time such as 2026-11-25T12:00:00Z", at)
+	}
+	b, err := readFile(path, verifier.MaxRecordingBytes)
+	if err != nil {
+		return nil, err
+	}
+	r, err := verifier.ParseRecording(b)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return verifier.Replay(ctx, r, t, opts)
+}
+
+// printVerdict prints a verdict, or the refusal that came before there was one.
+func printVerdict(c *cobra.Command, v *verifier.Verdict, err error, asJSON bool) error {
+	var no *hardware.Rejection
+	if err != nil && !errors.As(err, &no) {
+		return err
+	}
+	if v == nil {
+		v = &verifier.Verdict{Time: timeNow(), Rejection: no}
+	}
+	if asJSON {
+		if err := printJSON(c.OutOrStdout(), v); err != nil {
+			return err
+		}
+	} else {
+		p := colours(c.OutOrStdout())
+		lines := v.Lines()
+		for i, line := range lines {
+			fmt.Fprintln(c.OutOrStdout(), p.verdictLine(line, i == len(lines)-1, v))
+		}
+	}
+	if !v.Accepted() {
+		return errNo
+	}
+	return nil
+}
+
+// verdictLine colours a line of a verdict. Green is only for what was verified;
+// what is measured and not confidential is never shown as safe.
+func (p palette) verdictLine(line string, last bool, v *verifier.Verdict) string {
+	switch {
+	case last && !v.Accepted(), strings.HasPrefix(line, string(verifier.Fail)):
+		return p.bad + line + p.reset
+	case last && v.Confidential():
+		return p.good + line + p.reset
+	case last:
+		return p.bold + line + p.reset
+	case !strings.HasPrefix(line, string(verifier.Pass)):
+		return p.dim + line + p.reset
+	}
+	return line
+}
+
+func newPolicy() *cobra.Command {
+	c := &cobra.Command{Use: "policy", Short: "Read a policy"}
+	explain := &cobra.Command{
+		Use:   "explain FILE",
+		Short: "Say in sentences what a policy accepts",
+		Args:  cobra.ExactArgs(1),
+	}
+	asJSON := jsonFlag(explain)
+	explain.RunE = func(c *cobra.Command, args []string) error {
+		text, err := readFile(args[0], policies.MaxBytes)
+		if err != nil {
+			return err
+		}
+		p, err := policies.Parse(args[0], text)
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			return printJSON(c.OutOrStdout(), map[string]any{"name": p.Name, "product": p.Product, "sentences": p.Explain()})
+		}
+		for _, s := range p.Explain() {
+			say(c, false, "%s", s)
+		}
+		return nil
+	}
+	c.AddCommand(explain)
+	return c
+}
