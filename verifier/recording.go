@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/vitrine-dev/vitrine/internal/ijson"
+	"github.com/vitrine-dev/vitrine/log/ijson"
 	"github.com/vitrine-dev/vitrine/node/evidence"
 	"github.com/vitrine-dev/vitrine/verifier/hardware"
 )

@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/vitrine-dev/vitrine/internal/ijson"
+	"github.com/vitrine-dev/vitrine/log/ijson"
 )
 
 // TransparentFormat names the format of a transparent statement's file.

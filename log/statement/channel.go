@@ -4,7 +4,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/vitrine-dev/vitrine/internal/ijson"
+	"github.com/vitrine-dev/vitrine/log/ijson"
 )
 
 // Channel says: these releases of the product are the current ones. Its

@@ -14,7 +14,7 @@
 // the reader's own keys.
 package statement
 
-import "github.com/vitrine-dev/vitrine/internal/ijson"
+import "github.com/vitrine-dev/vitrine/log/ijson"
 
 // FormatError says which member of a statement or leaf was refused, why, and
 // what would mend it. Path is a JSON pointer (RFC 6901) into the payload or the

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/vitrine-dev/vitrine/internal/ijson"
+	"github.com/vitrine-dev/vitrine/log/ijson"
 )
 
 // Outcome is how a rebuild ended.

@@ -3,7 +3,7 @@ package statement
 import (
 	"slices"
 
-	"github.com/vitrine-dev/vitrine/internal/ijson"
+	"github.com/vitrine-dev/vitrine/log/ijson"
 )
 
 // A registerRow is one line of the register table in docs/formats.md.

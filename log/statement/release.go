@@ -3,7 +3,7 @@ package statement
 import (
 	"strconv"
 
-	"github.com/vitrine-dev/vitrine/internal/ijson"
+	"github.com/vitrine-dev/vitrine/log/ijson"
 )
 
 // ReleaseSubject is the name of the subject by which a rebuild statement names

@@ -7,7 +7,7 @@ import (
 	"fmt"
 	"strconv"
 
-	"github.com/vitrine-dev/vitrine/internal/ijson"
+	"github.com/vitrine-dev/vitrine/log/ijson"
 )
 
 // Predicate types. A new meaning is a new version.

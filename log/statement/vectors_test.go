@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/vitrine-dev/vitrine/internal/ijson"
+	"github.com/vitrine-dev/vitrine/log/ijson"
 	"github.com/vitrine-dev/vitrine/log/vectors"
 )
 

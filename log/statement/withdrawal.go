@@ -4,7 +4,7 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/vitrine-dev/vitrine/internal/ijson"
+	"github.com/vitrine-dev/vitrine/log/ijson"
 )
 
 // Withdrawal says: do not trust these artefacts, releases and registers any

@@ -17,7 +17,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/vitrine-dev/vitrine/internal/ijson"
+	"github.com/vitrine-dev/vitrine/log/ijson"
 	"github.com/vitrine-dev/vitrine/node/evidence"
 )
 

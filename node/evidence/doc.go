@@ -7,7 +7,7 @@
 // stays small: the standard library and a strict JSON reader.
 package evidence
 
-import "github.com/vitrine-dev/vitrine/internal/ijson"
+import "github.com/vitrine-dev/vitrine/log/ijson"
 
 // FormatError says which member of a document was refused, why, and what would
 // mend it. Path is a JSON pointer (RFC 6901), empty for the whole document.

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/vitrine-dev/vitrine/internal/ijson"
+	"github.com/vitrine-dev/vitrine/log/ijson"
 )
 
 // Push is what the untrusted sidecar gives a node. All of it proves itself to
