@@ -66,7 +66,7 @@ func Rebuild(ctx context.Context, release *statement.Signed, addenda Addenda, fe
 		return got, nil
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
-	case isLocalTrouble(err):
+	case isLocalTrouble(err), errors.Is(err, errUnread):
 		return nil, fmt.Errorf("rebuilding: %w", err)
 	}
 	reason := err.Error()
@@ -75,6 +75,21 @@ func Rebuild(ctx context.Context, release *statement.Signed, addenda Addenda, fe
 		reason = compile.Public()
 	}
 	return &Rebuilt{Outcome: statement.CouldNotBuild, Reason: oneLine(reason)}, nil
+}
+
+// errUnread says that the log could not be asked for an addendum, which says
+// nothing about whether it has it.
+var errUnread = errors.New("the log could not be read")
+
+func getAddendum(ctx context.Context, addenda Addenda, what string, d statement.Digest, maxBytes int64) ([]byte, error) {
+	b, err := addenda.Addendum(ctx, d, maxBytes)
+	if err != nil && !errors.Is(err, ErrUnavailable) {
+		return nil, fmt.Errorf("getting the %s: %w: %w", what, errUnread, err)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("getting the %s: %w", what, err)
+	}
+	return b, nil
 }
 
 // isLocalTrouble tells what says nothing about the release.
@@ -90,11 +105,11 @@ func isLocalTrouble(err error) bool {
 func rebuild(ctx context.Context, s *statement.Statement, r *statement.Release, addenda Addenda, fetchers []Fetcher, o Options) (*Rebuilt, error) {
 	in := Inputs{Fetchers: append([]Fetcher{addendaFetcher{addenda}}, fetchers...)}
 	var err error
-	if in.Recipe, err = addenda.Addendum(ctx, r.Recipe.Digest, maxRecipeBytes); err != nil {
-		return nil, fmt.Errorf("getting the recipe: %w", err)
+	if in.Recipe, err = getAddendum(ctx, addenda, "recipe", r.Recipe.Digest, maxRecipeBytes); err != nil {
+		return nil, err
 	}
-	if in.Lock, err = addenda.Addendum(ctx, r.Lock.Digest, maxLockBytes); err != nil {
-		return nil, fmt.Errorf("getting the lock: %w", err)
+	if in.Lock, err = getAddendum(ctx, addenda, "lock", r.Lock.Digest, maxLockBytes); err != nil {
+		return nil, err
 	}
 	if o.Cache.Dir == "" {
 		// For the build and the measurements alike.

@@ -1,7 +1,6 @@
 package statement
 
 import (
-	"slices"
 	"strconv"
 
 	"github.com/vitrine-dev/vitrine/log/ijson"
@@ -98,12 +97,12 @@ func (r *Rebuild) validateOutcome(at string, subjects []Subject) error {
 		}
 		return checkText(at+"/reason", r.Reason)
 	case NotReproduced:
-		return r.validateDifference(at, subjects)
+		return r.validateDifference(at)
 	}
 	return ijson.Errorf(at+"/outcome", "%q is not %s, %s or %s", clip(string(r.Outcome)), Reproduced, NotReproduced, CouldNotBuild)
 }
 
-func (r *Rebuild) validateDifference(at string, subjects []Subject) error {
+func (r *Rebuild) validateDifference(at string) error {
 	if r.Explanation == nil {
 		return ijson.Errorf(at, "member \"explanation\" is missing; %s tells the difference in an addendum", NotReproduced)
 	}
@@ -114,7 +113,6 @@ func (r *Rebuild) validateDifference(at string, subjects []Subject) error {
 		return ijson.Errorf(at, "member \"got\" is missing; %s names the artefacts that came out", NotReproduced)
 	}
 	seen := map[string]bool{}
-	same := 0
 	for i, got := range r.Got {
 		here := at + "/got/" + strconv.Itoa(i)
 		if err := first(checkArtefact(here+"/name", got.Name), checkDigest(here+"/digest", got.Digest)); err != nil {
@@ -124,12 +122,6 @@ func (r *Rebuild) validateDifference(at string, subjects []Subject) error {
 			return ijson.Errorf(here+"/name", "%q stands twice", got.Name)
 		}
 		seen[got.Name] = true
-		if slices.Contains(subjects, Subject{Name: got.Name, Digest: got.Digest}) {
-			same++
-		}
-	}
-	if same == len(r.Got) && len(r.Got) == len(subjects)-1 {
-		return ijson.Errorf(at+"/got", "equal to the release's artefacts, which is the outcome %s", Reproduced)
 	}
 	return nil
 }

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -31,12 +32,21 @@ type story struct {
 	mu       sync.Mutex
 	running  []*process
 	cleanups []func()
+	forks    chan func()
 
 	place
 }
 
 func newStory(c Config, dir string) *story {
-	s := &story{c: c, dir: dir, saw: map[string]any{}}
+	s := &story{c: c, dir: dir, saw: map[string]any{}, forks: make(chan func())}
+	// Children die with us. Their death signal comes when the thread that forked
+	// them ends, not the process (prctl(2)), so one thread forks and stays.
+	go func() {
+		runtime.LockOSThread()
+		for fork := range s.forks {
+			fork()
+		}
+	}()
 	if c.Colour {
 		s.good, s.bad, s.dim, s.bold, s.reset = "\x1b[32m", "\x1b[31m", "\x1b[2m", "\x1b[1m", "\x1b[0m"
 	}
@@ -170,8 +180,6 @@ func (s *story) start(ctx context.Context, name string, announces bool, args ...
 	s.show(append(args, "&"))
 	cmd := exec.Command(s.c.Vitrine, args...)
 	cmd.Dir = s.dir
-	// A signal at the terminal is the demo's to pass on, in its own order.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	logFile, err := os.OpenFile(s.path(name+".log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -182,7 +190,7 @@ func (s *story) start(ctx context.Context, name string, announces bool, args ...
 	if err != nil {
 		return nil, err
 	}
-	if err := cmd.Start(); err != nil {
+	if err := s.fork(cmd); err != nil {
 		return nil, err
 	}
 	p := &process{name: name, args: args, cmd: cmd, lines: make(chan string, 256), ended: make(chan struct{})}
@@ -226,6 +234,15 @@ func (s *story) start(ctx context.Context, name string, announces bool, args ...
 	}
 }
 
+// fork starts a command that ends with the demo. A signal at the terminal is the
+// demo's to pass on, in its own order.
+func (s *story) fork(cmd *exec.Cmd) error {
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	started := make(chan error, 1)
+	s.forks <- func() { started <- cmd.Start() }
+	return <-started
+}
+
 // stop ends a server and waits for it.
 func (p *process) stop() {
 	p.cmd.Process.Signal(syscall.SIGTERM)
@@ -263,6 +280,7 @@ func (s *story) stopAll() {
 	for i := len(running) - 1; i >= 0; i-- {
 		running[i].stop()
 	}
+	close(s.forks)
 }
 
 func (s *story) cleanup(f func()) {

@@ -37,8 +37,7 @@ func (s *story) startServer(ctx context.Context, address string) error {
 		return err
 	}
 	cmd := exec.Command(path, "-listen", address)
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
+	if err := s.fork(cmd); err != nil {
 		return fmt.Errorf("starting the inference server: %w", err)
 	}
 	s.cleanup(func() {
