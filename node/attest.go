@@ -14,12 +14,20 @@ import (
 )
 
 const (
-	// maxEvidenceRequests bounds how many clients wait for evidence or read
-	// it. A TPM takes some tenths of a second for a quote, so the last in the
-	// queue waits for about ten seconds.
+	// maxEvidenceRequests bounds how many clients wait for the attester. A TPM
+	// takes some tenths of a second for a quote, so the last in the queue waits
+	// for about ten seconds.
 	maxEvidenceRequests = 64
-	// evidenceTimeout is for one client to have its document, queue included.
+	// maxEvidenceAnswers bounds how many documents are held for clients, those
+	// that are slow to read theirs included.
+	maxEvidenceAnswers = 256
+	// maxEvidencePerConnection keeps one HTTP/2 connection from taking up
+	// either alone: what it asks for beyond that waits for its own.
+	maxEvidencePerConnection = 4
+	// evidenceTimeout is for one client's document to be made, queues included.
 	evidenceTimeout = 30 * time.Second
+	// refreshPause is between two certificates with new evidence.
+	refreshPause = time.Second
 	// maxQueryBytes is above the length of nonce=, 43 characters of base64url
 	// and what a client may have escaped of them.
 	maxQueryBytes = 256
@@ -54,7 +62,7 @@ func (d *dated) put(key datedKey, a *Attestation) {
 }
 
 // serveEvidence answers a request for the evidence document.
-func (n *Node) serveEvidence(w http.ResponseWriter, r *http.Request, id *identity) {
+func (n *Node) serveEvidence(w http.ResponseWriter, r *http.Request, c *connection, id *identity) {
 	if r.Method != http.MethodGet {
 		w.Header().Set("Allow", http.MethodGet)
 		writeError(w, errMethod(http.MethodGet))
@@ -65,31 +73,51 @@ func (n *Node) serveEvidence(w http.ResponseWriter, r *http.Request, id *identit
 		writeError(w, err)
 		return
 	}
+	ctx, cancel := context.WithTimeout(r.Context(), evidenceTimeout)
+	defer cancel()
 	select {
-	case n.slots <- struct{}{}:
-		defer func() { <-n.slots }()
+	case c.asking <- struct{}{}:
+		defer func() { <-c.asking }()
+	case <-ctx.Done():
+		writeError(w, errBusy())
+		return
+	}
+	select {
+	case n.answers <- struct{}{}:
+		defer func() { <-n.answers }()
 	default:
 		writeError(w, errBusy())
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), evidenceTimeout)
-	defer cancel()
-	document, err := n.document(ctx, id, nonce)
+	body, err := n.evidence(ctx, id, nonce)
 	if err != nil {
 		writeError(w, err)
 		return
 	}
-	body, err := document.Marshal()
-	if err != nil {
-		n.logger.Error("the evidence document cannot be written", "error", err)
-		writeError(w, errAttester("the evidence document cannot be written"))
-		return
-	}
-	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(evidenceTimeout))
 	header := w.Header()
 	header.Set("Content-Type", "application/json")
 	header.Set("Cache-Control", "no-store")
 	_, _ = w.Write(body)
+}
+
+// evidence returns the evidence document for a client, as it is sent.
+func (n *Node) evidence(ctx context.Context, id *identity, nonce *[32]byte) ([]byte, error) {
+	select {
+	case n.slots <- struct{}{}:
+		defer func() { <-n.slots }()
+	default:
+		return nil, errBusy()
+	}
+	document, err := n.document(ctx, id, nonce)
+	if err != nil {
+		return nil, err
+	}
+	body, err := document.Marshal()
+	if err != nil {
+		n.logger.Error("the evidence document cannot be written", "error", err)
+		return nil, errAttester("the evidence document cannot be written")
+	}
+	return body, nil
 }
 
 // readNonce returns a query's nonce, or nil if the query is empty. Nothing else
@@ -115,18 +143,18 @@ func readNonce(query string) (*[32]byte, error) {
 // document makes the evidence document for a client on a connection under id.
 func (n *Node) document(ctx context.Context, id *identity, nonce *[32]byte) (*evidence.Document, error) {
 	held := n.state.Load()
-	if err := held.presentable(); err != nil {
-		return nil, err
-	}
 	if nonce == nil {
-		if held.checkpoint == "" {
-			return nil, errNoCheckpoint()
+		if err := held.datable(n.platform); err != nil {
+			return nil, err
 		}
 		a, err := n.datedAttestation(ctx, id, held)
 		if err != nil {
 			return nil, err
 		}
 		return held.document(n.platform, id, evidence.ChallengeSource{Checkpoint: held.checkpoint}, a), nil
+	}
+	if err := held.presentable(n.platform); err != nil {
+		return nil, err
 	}
 	leave, err := n.enter(ctx)
 	if err != nil {
@@ -215,28 +243,36 @@ func (n *Node) refresh(ctx context.Context) {
 			return
 		case <-n.changed:
 		}
-		id := n.keys.current.Load()
-		c, err := id.sign(n.extensions(ctx, id))
-		if err != nil {
-			n.logger.Error("the certificate cannot be made anew", "error", err)
-			continue
+		n.certify(ctx, n.keys.current.Load())
+		// However fast checkpoints are pushed, the attester is the clients'.
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(refreshPause):
 		}
-		if len(c.Certificate[0]) > certificate.MaxBytes {
-			n.logger.Warn("the evidence does not fit into the certificate", "bytes", len(c.Certificate[0]), "limit", certificate.MaxBytes)
-			if c, err = id.sign(nil); err != nil {
-				n.logger.Error("the certificate cannot be made anew", "error", err)
-				continue
-			}
-		}
-		id.certificate.Store(c)
 	}
+}
+
+// certify gives an identity a certificate with the newest evidence in it, or
+// with none if there is none to show or it does not fit.
+func (n *Node) certify(ctx context.Context, id *identity) {
+	c, err := id.sign(n.extensions(ctx, id))
+	if err == nil && len(c.Certificate[0]) > certificate.MaxBytes {
+		n.logger.Warn("the evidence does not fit into the certificate", "bytes", len(c.Certificate[0]), "limit", certificate.MaxBytes)
+		c, err = id.sign(nil)
+	}
+	if err != nil {
+		n.logger.Error("the certificate cannot be made anew", "error", err)
+		return
+	}
+	id.certificate.Store(c)
 }
 
 // extensions returns the certificate's extension with evidence, or none if
 // there is nothing to show.
 func (n *Node) extensions(ctx context.Context, id *identity) []pkix.Extension {
 	held := n.state.Load()
-	if held.presentable() != nil || held.checkpoint == "" {
+	if held.datable(n.platform) != nil {
 		return nil
 	}
 	a, err := n.datedAttestation(ctx, id, held)

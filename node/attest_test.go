@@ -96,9 +96,17 @@ func TestOtherPathsAndMethods(t *testing.T) {
 	upstream := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusTeapot) })
 	r := start(t, upstream)
 	client := r.client()
-	r.refused(client, "/.well-known/vitrine/", http.StatusNotFound, "node/not-found")
-	r.refused(client, "/.well-known/vitrine/evidence/", http.StatusNotFound, "node/not-found")
-	for _, path := range []string{"/.well-known/vitrine", "/.well-known/other", "//.well-known/vitrine/evidence", "/push", "/"} {
+	for _, path := range []string{
+		"/.well-known/vitrine/", "/.well-known/vitrine/evidence/", "/.well-known/vitrine", "//.well-known/vitrine/evidence",
+		"/.well-known/vitrine//evidence", "/.well-known/./vitrine/evidence", "/.well-known/vitrine/./evidence",
+		"/.well-known/vitrine/x/../evidence", "/v1/../.well-known/vitrine/evidence", "/../.well-known/vitrine/evidence",
+		"/.well-known/vitrine/x/../../vitrine/evidence", "/.well-known/%2e/vitrine%2fevidence", "/v1/%2e%2e/.well-known/vitrine",
+	} {
+		r.refused(client, path, http.StatusNotFound, "node/not-found")
+	}
+	// Another spelling of the same path is the same path (RFC 3986, §6.2.2).
+	r.refused(client, "/.well-known/%76itrine/evidence", http.StatusServiceUnavailable, "node/no-statement")
+	for _, path := range []string{"/.well-known/vitrine2", "/.well-known/other", "/.well-known/vitrine/../x", "/x/.well-known/vitrine/evidence", "/push", "/"} {
 		if response, _ := r.get(client, path); response.StatusCode != http.StatusTeapot {
 			t.Errorf("%s: %s, want the upstream's answer", path, response.Status)
 		}
@@ -143,14 +151,14 @@ func TestAttesterIsUsedByOneAtATime(t *testing.T) {
 	defer letGo()
 	r := start(t, nil)
 	leafHash := r.pushRelease("1.0.0")
-	client := r.client()
-	r.document(client, "") // the background's report is made
+	r.document(r.client(), "") // the background's report is made
 	r.guest.setHook(func() error { <-hold; return nil })
 
 	const clients = maxEvidenceRequests + 10
 	statuses := make(chan int, clients)
 	var asking sync.WaitGroup
 	for i := range clients {
+		client := r.client() // one connection may not ask for so much
 		asking.Go(func() {
 			nonce := sampleNonce(byte(i))
 			response, body := r.get(client, evidence.Path+nonceQuery(nonce))

@@ -32,7 +32,11 @@ func (l *listener) Accept() (net.Conn, error) {
 		}
 		select {
 		case l.slots <- struct{}{}:
-			return &connection{Conn: c, release: sync.OnceFunc(func() { <-l.slots })}, nil
+			return &connection{
+				Conn:    c,
+				release: sync.OnceFunc(func() { <-l.slots }),
+				asking:  make(chan struct{}, maxEvidencePerConnection),
+			}, nil
 		default:
 			_ = c.Close()
 		}
@@ -44,6 +48,7 @@ type connection struct {
 	net.Conn
 	release  func()
 	identity atomic.Pointer[identity]
+	asking   chan struct{} // one for each request for evidence being answered
 }
 
 // Close closes the connection and forgets it.
@@ -74,12 +79,12 @@ func withConnection(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connectionKey{}, c)
 }
 
-// identityOf returns the identity that r's connection was opened under, or nil
-// if r did not come over a connection of the public server.
-func identityOf(r *http.Request) *identity {
+// connectionOf returns r's connection and the identity that it was opened
+// under, or nil if r did not come over a connection of the public server.
+func connectionOf(r *http.Request) (*connection, *identity) {
 	c, ok := r.Context().Value(connectionKey{}).(*connection)
 	if !ok {
-		return nil
+		return nil, nil
 	}
-	return c.identity.Load()
+	return c, c.identity.Load()
 }

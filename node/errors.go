@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/vitrine-dev/vitrine/node/evidence"
 )
@@ -20,9 +21,15 @@ func errNoStatement() *evidence.Error {
 		"no release statement was pushed to this node yet; run vitrine staple beside it")
 }
 
-func errOtherRelease(name, mismatch string) *evidence.Error {
+func errNoPlatform(name, platform string) *evidence.Error {
 	return refuse(evidence.CodeNoStatement,
-		"the release that was pushed, %s, does not list this node's registers: %s", name, mismatch)
+		"the release that was pushed, %s, has no measurement for %s", name, platform)
+}
+
+func errOtherRegisters(name string, registers []string) *evidence.Error {
+	return refuse(evidence.CodeNoStatement,
+		"the release that was pushed, %s, does not list this node's registers; ask with a nonce for evidence of what they are: %s",
+		name, strings.Join(registers, ", "))
 }
 
 func errNoCheckpoint() *evidence.Error {
@@ -46,23 +53,20 @@ func errUpstream() *evidence.Error {
 	return refuse(evidence.CodeUpstream, "the inference server did not answer")
 }
 
-// The following are about HTTP, and come with codes that have no meaning beyond
-// their status.
-
 func errBusy() *evidence.Error {
-	return &evidence.Error{Status: http.StatusServiceUnavailable, Code: "node/busy", Detail: "too many ask at once; ask again in a few seconds"}
+	return refuse(evidence.CodeBusy, "too many ask at once; ask again in a few seconds")
 }
 
 func errTooLarge(limit int64) *evidence.Error {
-	return &evidence.Error{Status: http.StatusRequestEntityTooLarge, Code: "node/too-large", Detail: fmt.Sprintf("the body has more than %d bytes", limit)}
+	return refuse(evidence.CodeTooLarge, "the body has more than %d bytes", limit)
 }
 
 func errMethod(allowed string) *evidence.Error {
-	return &evidence.Error{Status: http.StatusMethodNotAllowed, Code: "node/method", Detail: "this takes " + allowed}
+	return refuse(evidence.CodeMethod, "this takes %s", allowed)
 }
 
 func errNotFound() *evidence.Error {
-	return &evidence.Error{Status: http.StatusNotFound, Code: "node/not-found", Detail: "the node serves nothing at this path"}
+	return refuse(evidence.CodeNotFound, "the node serves nothing at this path")
 }
 
 // writeError answers with err, as node/attester if it is not an

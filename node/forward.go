@@ -13,6 +13,8 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -22,13 +24,14 @@ import (
 // that stops to read is cut off by clientStall.
 const (
 	maxRequestBytes        = 32 << 20        // a prompt with images in it
-	maxRequestHeaderBytes  = 64 << 10        // of the client's request
+	maxRequestHeaderBytes  = 32 << 10        // of the client's request
 	maxResponseHeaderBytes = 256 << 10       // of the upstream's answer
 	uploadTimeout          = 2 * time.Minute // for the whole body of a request
 	clientStall            = time.Minute     // for one write to the client
 	upstreamDialTimeout    = 5 * time.Second
 	upstreamHeaderTimeout  = 10 * time.Minute // a long prompt is read before the first token is written
 	upstreamConnections    = 256
+	maxForwarded           = 1024 // requests at a time, most of them waiting for one of these connections
 )
 
 // checkUpstream refuses whatever is not plain HTTP to a loopback address. A
@@ -57,30 +60,37 @@ func checkUpstream(u *url.URL) error {
 // forwarder passes requests on to the inference server and streams the answers
 // back. What upstream gets names neither the client nor the node.
 type forwarder struct {
-	proxy *httputil.ReverseProxy
-	// Both are the constants of the same name, shorter in tests.
-	uploadTimeout, clientStall time.Duration
+	proxy     *httputil.ReverseProxy
+	transport *http.Transport
+	slots     chan struct{} // one for each request that is being forwarded
 }
 
 func newForwarder(upstream *url.URL, logger *slog.Logger) *forwarder {
 	target := &url.URL{Scheme: upstream.Scheme, Host: upstream.Host}
+	transport := &http.Transport{
+		Proxy:                  nil, // never from the environment
+		DialContext:            (&net.Dialer{Timeout: upstreamDialTimeout}).DialContext,
+		DisableCompression:     true, // the bytes are the client's and the upstream's
+		MaxConnsPerHost:        upstreamConnections,
+		MaxIdleConnsPerHost:    upstreamConnections / 4,
+		IdleConnTimeout:        time.Minute,
+		ResponseHeaderTimeout:  upstreamHeaderTimeout,
+		MaxResponseHeaderBytes: maxResponseHeaderBytes,
+	}
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
 			r.SetURL(target)
-			// An upgraded connection would pass every bound below.
-			r.Out.Header.Del("Connection")
-			r.Out.Header.Del("Upgrade")
+			stripHeader(r.Out.Header)
 		},
-		Transport: &http.Transport{
-			Proxy:                  nil, // never from the environment
-			DialContext:            (&net.Dialer{Timeout: upstreamDialTimeout}).DialContext,
-			DisableCompression:     true, // the bytes are the client's and the upstream's
-			MaxConnsPerHost:        upstreamConnections,
-			MaxIdleConnsPerHost:    upstreamConnections / 4,
-			IdleConnTimeout:        time.Minute,
-			ResponseHeaderTimeout:  upstreamHeaderTimeout,
-			MaxResponseHeaderBytes: maxResponseHeaderBytes,
+		ModifyResponse: func(response *http.Response) error {
+			if response.StatusCode == http.StatusSwitchingProtocols {
+				// ReverseProxy would hand the connection over, out of every
+				// bound, also where nobody asked for it.
+				return errors.New("the upstream switches protocols")
+			}
+			return nil
 		},
+		Transport:     transport,
 		FlushInterval: -1,                         // each chunk as it comes
 		ErrorLog:      log.New(io.Discard, "", 0), // may quote the upstream
 		ErrorHandler: func(w http.ResponseWriter, r *http.Request, err error) {
@@ -92,7 +102,30 @@ func newForwarder(upstream *url.URL, logger *slog.Logger) *forwarder {
 			writeError(w, errUpstream())
 		},
 	}
-	return &forwarder{proxy: proxy, uploadTimeout: uploadTimeout, clientStall: clientStall}
+	return &forwarder{proxy: proxy, transport: transport, slots: make(chan struct{}, maxForwarded)}
+}
+
+// stripHeader removes from a client's request what is between two hops, or what
+// an upstream would take for the word of a proxy that it trusts. An underscore
+// counts as a hyphen: what comes after CGI cannot tell the two apart.
+func stripHeader(header http.Header) {
+	for name := range header {
+		plain := strings.ToLower(strings.ReplaceAll(name, "_", "-"))
+		switch {
+		case name == "Te": // says trailers and nothing else, by httputil.ReverseProxy's hand
+		case slices.Contains(hopHeader, plain), strings.HasPrefix(plain, "x-forwarded-"), strings.HasPrefix(plain, "proxy-"):
+			delete(header, name)
+		}
+	}
+}
+
+// hopHeader is removed for these reasons: an upgraded connection passes every
+// bound; the node frames and expects anew (RFC 9112, §6; RFC 9110, §10.1.1); a
+// client says for itself where it comes from.
+var hopHeader = []string{
+	"connection", "keep-alive", "te", "trailer", "upgrade", "http2-settings",
+	"transfer-encoding", "content-length", "expect",
+	"forwarded", "x-real-ip", "proxy",
 }
 
 // failure says what went wrong between node and upstream without the error's
@@ -112,59 +145,26 @@ func failure(err error) string {
 	return "the upstream did not answer in HTTP, or broke off"
 }
 
-func (f *forwarder) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// forward answers a request with what the upstream says to it.
+func (f *forwarder) forward(w *bounds, r *http.Request) {
 	if r.Method == http.MethodConnect {
 		writeError(w, errMethod("the methods of HTTP but CONNECT"))
 		return
 	}
-	control := http.NewResponseController(w)
 	if r.ContentLength > maxRequestBytes {
 		writeError(w, errTooLarge(maxRequestBytes))
 		return
 	}
-	if r.Body != http.NoBody && r.Body != nil {
-		// A deadline that passes while the answer streams would end that
-		// too, so it goes when the body has been read.
-		_ = control.SetReadDeadline(time.Now().Add(f.uploadTimeout))
-		lift := func() { _ = control.SetReadDeadline(time.Time{}) }
-		defer lift()
-		r.Body = &upload{ReadCloser: http.MaxBytesReader(w, r.Body, maxRequestBytes), finished: lift}
+	select {
+	case f.slots <- struct{}{}:
+		defer func() { <-f.slots }()
+	default:
+		writeError(w, errBusy())
+		return
 	}
-	f.proxy.ServeHTTP(&patientWriter{ResponseWriter: w, control: control, stall: f.clientStall}, r)
-}
-
-// upload calls finished once the body was read to its end.
-type upload struct {
-	io.ReadCloser
-	finished func()
-}
-
-func (u *upload) Read(p []byte) (int, error) {
-	n, err := u.ReadCloser.Read(p)
-	if err == io.EOF {
-		u.finished()
+	if r.Body != nil && r.Body != http.NoBody {
+		// The server's own writer: MaxBytesReader has it end the connection.
+		r.Body = http.MaxBytesReader(w.ResponseWriter, r.Body, maxRequestBytes)
 	}
-	return n, err
+	f.proxy.ServeHTTP(w, r)
 }
-
-// patientWriter gives each write its own deadline, in place of one for the
-// whole answer.
-type patientWriter struct {
-	http.ResponseWriter
-	control *http.ResponseController
-	stall   time.Duration
-}
-
-func (w *patientWriter) Write(p []byte) (int, error) {
-	_ = w.control.SetWriteDeadline(time.Now().Add(w.stall))
-	return w.ResponseWriter.Write(p)
-}
-
-// FlushError is what http.ResponseController calls for a flush.
-func (w *patientWriter) FlushError() error {
-	_ = w.control.SetWriteDeadline(time.Now().Add(w.stall))
-	return w.control.Flush()
-}
-
-// Unwrap lets http.ResponseController find the rest.
-func (w *patientWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -257,7 +257,7 @@ func TestSlowUpload(t *testing.T) {
 		}
 		time.Sleep(3 * bound)
 		_, _ = io.WriteString(w, "done")
-	}), withNode(func(n *Node) { n.forward.uploadTimeout = bound }))
+	}), withNode(func(n *Node) { n.uploadTimeout = bound }))
 	for _, http2 := range []bool{true, false} {
 		client := r.client()
 		client.Transport.(*http.Transport).ForceAttemptHTTP2 = http2
@@ -314,7 +314,7 @@ func TestStalledReader(t *testing.T) {
 				return
 			}
 		}
-	}), withNode(func(n *Node) { n.forward.clientStall = bound }))
+	}), withNode(func(n *Node) { n.clientStall = bound }))
 	for _, protocol := range []string{"h2", "http/1.1"} {
 		client := r.client()
 		client.Transport.(*http.Transport).ForceAttemptHTTP2 = protocol == "h2"

@@ -138,11 +138,10 @@ func newKeyring(now func() time.Time, lifetime time.Duration) (*keyring, error) 
 // returns early only if no key can be made. Whoever stops it closes the
 // connections that are left.
 func (k *keyring) run(ctx context.Context, replaced func()) error {
-	half := k.lifetime / 2
-	ticker := time.NewTicker(half)
+	ticker := time.NewTicker(k.lifetime / 2)
 	defer ticker.Stop()
+	var retired *identity // has half of its life left
 	for {
-		old := k.current.Load()
 		select {
 		case <-ctx.Done():
 			return nil
@@ -152,9 +151,10 @@ func (k *keyring) run(ctx context.Context, replaced func()) error {
 		if err != nil {
 			return err
 		}
-		k.current.Store(id)
-		expiry := time.AfterFunc(half, old.expire)
-		defer expiry.Stop()
+		if retired != nil {
+			retired.expire()
+		}
+		retired = k.current.Swap(id)
 		replaced()
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"path"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -18,6 +19,9 @@ import (
 
 // MaxKeyLifetime is the longest that a TLS key of a node may live.
 const MaxKeyLifetime = 24 * time.Hour
+
+// minKeyLifetime leaves a connection the time that its handshake takes.
+const minKeyLifetime = time.Second
 
 // wellKnown is the part of the public server's paths that is the node's own;
 // all others are the upstream's.
@@ -30,6 +34,7 @@ const (
 	maxStreams     = 64               // requests at a time on one HTTP/2 connection
 	maxStreamBytes = 256 << 10        // received and not yet forwarded, of one request
 	maxConnBytes   = 512 << 10        // and of all of a connection
+	maxFrameBytes  = 16 << 10         // of HTTP/2: the server holds room for one as soon as it is announced
 	defaultMaxOpen = 1024
 )
 
@@ -61,10 +66,12 @@ type Node struct {
 	maxOpen  int
 
 	turn    chan struct{} // held by whoever uses the attester
-	slots   chan struct{} // one for each evidence request being answered
-	parsing chan struct{} // one for each push being read
+	slots   chan struct{} // one for each evidence request that waits for the attester
+	answers chan struct{} // one for each evidence request being answered
+	parsing chan struct{} // one for each push being parsed
 
-	pushTimeout time.Duration // the constant of this name, shorter in tests
+	// The constants of the same names, shorter in tests.
+	pushTimeout, uploadTimeout, clientStall time.Duration
 
 	pushing sync.Mutex // held while the next state is made
 	state   atomic.Pointer[state]
@@ -87,8 +94,8 @@ func New(ctx context.Context, config Config) (*Node, error) {
 	if lifetime == 0 {
 		lifetime = MaxKeyLifetime
 	}
-	if lifetime < 0 || lifetime > MaxKeyLifetime {
-		return nil, fmt.Errorf("a TLS key may not live for %v: give at most %v", lifetime, MaxKeyLifetime)
+	if lifetime < minKeyLifetime || lifetime > MaxKeyLifetime {
+		return nil, fmt.Errorf("a TLS key may not live for %v: give %v to %v", lifetime, minKeyLifetime, MaxKeyLifetime)
 	}
 	maxOpen := config.MaxConnections
 	if maxOpen == 0 {
@@ -109,10 +116,13 @@ func New(ctx context.Context, config Config) (*Node, error) {
 		maxOpen:  maxOpen,
 		turn:     make(chan struct{}, 1),
 		slots:    make(chan struct{}, maxEvidenceRequests),
+		answers:  make(chan struct{}, maxEvidenceAnswers),
 		parsing:  make(chan struct{}, maxPushes),
 		changed:  make(chan struct{}, 1),
 
-		pushTimeout: pushTimeout,
+		pushTimeout:   pushTimeout,
+		uploadTimeout: uploadTimeout,
+		clientStall:   clientStall,
 	}
 	n.state.Store(&state{})
 	registers, err := n.registers(ctx)
@@ -141,12 +151,13 @@ func (n *Node) Serve(parent context.Context, public, push net.Listener) error {
 		ReadHeaderTimeout:            headerTimeout,
 		IdleTimeout:                  idleTimeout,
 		MaxHeaderBytes:               maxRequestHeaderBytes,
-		DisableGeneralOptionsHandler: true, // OPTIONS * is the upstream's to answer
+		DisableGeneralOptionsHandler: true, // all answers are the handler's
 		ErrorLog:                     slog.NewLogLogger(n.logger.Handler(), slog.LevelDebug),
 		HTTP2: &http.HTTP2Config{
 			MaxConcurrentStreams:          maxStreams,
 			MaxReceiveBufferPerStream:     maxStreamBytes,
 			MaxReceiveBufferPerConnection: maxConnBytes,
+			MaxReadFrameSize:              maxFrameBytes,
 			WriteByteTimeout:              clientStall,
 		},
 	}
@@ -181,12 +192,12 @@ func (n *Node) Serve(parent context.Context, public, push net.Listener) error {
 	cause := context.Cause(ctx)
 	grace, stop := context.WithTimeout(context.WithoutCancel(ctx), shutdownGrace)
 	defer stop()
-	for _, server := range []*http.Server{pushServer, publicServer} {
-		if err := server.Shutdown(grace); err != nil {
-			_ = server.Close()
-		}
+	_ = pushServer.Close() // a push that was not answered is sent again
+	if err := publicServer.Shutdown(grace); err != nil {
+		_ = publicServer.Close()
 	}
 	running.Wait()
+	n.forward.transport.CloseIdleConnections()
 	if parent.Err() != nil {
 		return nil
 	}
@@ -194,24 +205,48 @@ func (n *Node) Serve(parent context.Context, public, push net.Listener) error {
 }
 
 // servePublic answers a client.
-func (n *Node) servePublic(w http.ResponseWriter, r *http.Request) {
-	id := identityOf(r)
+func (n *Node) servePublic(rw http.ResponseWriter, r *http.Request) {
+	w, r := bound(rw, r, n.uploadTimeout, n.clientStall)
+	defer w.finish()
+	c, id := connectionOf(r)
 	if id == nil {
 		writeError(w, errAttester("the connection has no TLS key of the node's"))
 		return
 	}
-	if id != n.keys.current.Load() {
-		// A newer key has taken over; the client's next request uses it.
-		w.Header().Set("Connection", "close")
-	}
+	// If a newer key has taken over, the client's next request uses it.
+	w.last = id != n.keys.current.Load()
 	switch {
+	case !plainTarget(r):
+		writeError(w, errNotFound())
 	case r.URL.Path == evidence.Path:
-		n.serveEvidence(w, r, id)
-	case strings.HasPrefix(r.URL.Path, wellKnown):
+		n.serveEvidence(w, r, c, id)
+	case reserved(r.URL.Path):
 		writeError(w, errNotFound())
 	default:
-		n.forward.ServeHTTP(w, r)
+		n.forward.forward(w, r)
 	}
+}
+
+// plainTarget reports whether a request's target is one that can be written
+// into a request line again: a path, or a URL with one (RFC 9112, §3.2). Go
+// takes more than that: a space in HTTP/2's :path would end the target early
+// in the upstream's eyes and let the client choose what follows it.
+func plainTarget(r *http.Request) bool {
+	for _, c := range []byte(r.RequestURI) {
+		if c <= ' ' || c > '~' {
+			return false
+		}
+	}
+	if r.URL.Path == "" {
+		return r.URL.Opaque == "" && r.URL.Host != ""
+	}
+	return r.URL.Path[0] == '/'
+}
+
+// reserved reports whether a path is the node's, also in a spelling that an
+// upstream might take for the same: nobody else answers there.
+func reserved(requested string) bool {
+	return strings.HasPrefix(path.Clean(requested)+"/", wellKnown)
 }
 
 // announce says that the newest evidence is out of date.

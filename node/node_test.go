@@ -26,6 +26,7 @@ func TestNewRefuses(t *testing.T) {
 		"a key for less than nothing": {func(c *Config) {
 			c.KeyLifetime = -time.Second
 		}, "may not live"},
+		"a key for next to nothing":   {func(c *Config) { c.KeyLifetime = 1 }, "may not live"},
 		"fewer connections than none": {func(c *Config) { c.MaxConnections = -1 }, "connections"},
 		"a configuration in HOST_DATA": {func(c *Config) {
 			c.Attester = &guest{hostData: [32]byte{31: 1}}

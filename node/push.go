@@ -19,8 +19,8 @@ import (
 )
 
 const (
-	maxPushes          = 2 // read at a time
-	maxPushConnections = 16
+	maxPushes          = 2  // parsed at a time
+	maxPushConnections = 16 // each may hold a body of evidence.MaxPushBytes
 	maxPushHeaderBytes = 8 << 10
 	pushTimeout        = 30 * time.Second
 )
@@ -41,9 +41,7 @@ type release struct {
 	transparent json.RawMessage
 	leafHash    [32]byte
 	name        string // product and version, for people
-	// mismatch is empty if the statement lists the node's own registers, and
-	// says what it does not list otherwise.
-	mismatch string
+	fit
 }
 
 // servePush takes a push. Whoever can reach the port can push, and learns
@@ -60,13 +58,6 @@ func (n *Node) servePush(w http.ResponseWriter, r *http.Request) {
 		writeError(w, errMethod(http.MethodPost))
 		return
 	}
-	select {
-	case n.parsing <- struct{}{}:
-		defer func() { <-n.parsing }()
-	default:
-		writeError(w, errBusy())
-		return
-	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, evidence.MaxPushBytes))
 	if err != nil {
 		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
@@ -74,6 +65,14 @@ func (n *Node) servePush(w http.ResponseWriter, r *http.Request) {
 			return
 		}
 		writeError(w, errBadPush("reading the push: %v", err))
+		return
+	}
+	// After reading, so that whoever sends slowly keeps nobody waiting.
+	select {
+	case n.parsing <- struct{}{}:
+		defer func() { <-n.parsing }()
+	case <-r.Context().Done():
+		writeError(w, errBusy())
 		return
 	}
 	// The push is taken or not, whether or not the sidecar waits for the answer.
@@ -96,7 +95,12 @@ func (n *Node) take(ctx context.Context, body []byte) error {
 	defer n.pushing.Unlock()
 	var latest *release
 	if signed != nil {
+		ctx, cancel := context.WithTimeout(ctx, evidenceTimeout)
+		defer cancel()
 		registers, err := n.registers(ctx)
+		if busy := new(evidence.Error); errors.As(err, &busy) {
+			return busy
+		}
 		if err != nil {
 			n.logger.Error("the attester failed", "error", err)
 			return errAttester("the node cannot read its registers; its console has the reason")
@@ -106,15 +110,28 @@ func (n *Node) take(ctx context.Context, body []byte) error {
 			transparent: push.Release,
 			leafHash:    signed.LeafHash(),
 			name:        predicate.Product + " " + predicate.Version,
-			mismatch:    mismatch(predicate, n.platform, registers),
+			fit:         compare(predicate, n.platform, registers),
 		}
-		if latest.mismatch != "" {
-			n.logger.Warn("the pushed release is not this node's", "release", latest.name, "registers", latest.mismatch)
-		}
+		n.warn(latest)
 	}
 	n.state.Store(n.state.Load().with(push, latest))
 	n.announce()
 	return nil
+}
+
+// warn says on the console how a release does not fit the node: once, though
+// the sidecar pushes it again with every checkpoint.
+func (n *Node) warn(latest *release) {
+	if former := n.state.Load().release; former != nil && former.leafHash == latest.leafHash && former.fit.equal(latest.fit) {
+		return
+	}
+	switch {
+	case !latest.covered:
+		n.logger.Warn("the pushed release has no measurement for this node's platform", "release", latest.name, "platform", n.platform)
+	case len(latest.unlisted) > 0:
+		n.logger.Warn("the pushed release does not list this node's registers: clients will refuse it",
+			"release", latest.name, "registers", strings.Join(latest.unlisted, ", "))
+	}
 }
 
 // readPush parses a push down to the last statement in it, and returns the
@@ -225,13 +242,36 @@ func endorsementBytes(endorsements []evidence.Endorsement) (size int) {
 	return size
 }
 
-// presentable returns why the node shows no evidence with this state, if so.
-func (s *state) presentable() error {
+// presentable returns why the node answers a client's nonce with no evidence
+// in this state, if so.
+//
+// Registers that the release does not list are no such reason. A host that
+// booted the image with other load options must be refused by the client, by
+// the register's name and on the hardware's word. If the node kept its evidence
+// back, a tampered boot would look like a missing push, and nobody but the
+// tampered machine itself would be there to say which it was.
+func (s *state) presentable(platform string) error {
 	switch {
 	case s.release == nil:
 		return errNoStatement()
-	case s.release.mismatch != "":
-		return errOtherRelease(s.release.name, s.release.mismatch)
+	case !s.release.covered:
+		return errNoPlatform(s.release.name, platform)
+	}
+	return nil
+}
+
+// datable returns why the node shows no evidence dated by a checkpoint, if so.
+// That is what a node says of its own accord, made once and shown to everyone,
+// so it has to be of a release that lists the node's registers.
+func (s *state) datable(platform string) error {
+	if err := s.presentable(platform); err != nil {
+		return err
+	}
+	switch {
+	case len(s.release.unlisted) > 0:
+		return errOtherRegisters(s.release.name, s.release.unlisted)
+	case s.checkpoint == "":
+		return errNoCheckpoint()
 	}
 	return nil
 }
@@ -260,12 +300,21 @@ func (s *state) document(platform string, id *identity, challenge evidence.Chall
 	}
 }
 
-// mismatch says which of a node's registers a release does not list, or ""
-// if one of its measurements allows every one. An open register
+// fit is how a release fits a node.
+type fit struct {
+	covered  bool     // it has a measurement for the node's platform
+	unlisted []string // the node's registers that the nearest measurement does not list
+}
+
+func (f fit) equal(other fit) bool {
+	return f.covered == other.covered && slices.Equal(f.unlisted, other.unlisted)
+}
+
+// compare says how a release fits a node with these registers. An open register
 // ("any") allows each value; whether that is acceptable is for a client's
 // policy.
-func mismatch(release *statement.Release, platform string, registers map[string]string) string {
-	best, found := []string(nil), false
+func compare(release *statement.Release, platform string, registers map[string]string) fit {
+	var nearest fit
 	for _, m := range release.Measurements {
 		if m.Platform != platform {
 			continue
@@ -281,18 +330,12 @@ func mismatch(release *statement.Release, platform string, registers map[string]
 				wrong = append(wrong, name)
 			}
 		}
-		if len(wrong) == 0 {
-			return ""
-		}
-		if !found || len(wrong) < len(best) {
-			best, found = wrong, true
+		if !nearest.covered || len(wrong) < len(nearest.unlisted) {
+			nearest = fit{covered: true, unlisted: wrong}
 		}
 	}
-	if !found {
-		return fmt.Sprintf("it has no measurement for %s", platform)
-	}
-	slices.SortFunc(best, compareRegisters)
-	return strings.Join(best, ", ")
+	slices.SortFunc(nearest.unlisted, compareRegisters)
+	return nearest
 }
 
 // compareRegisters orders pcr2 before pcr11.

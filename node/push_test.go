@@ -231,22 +231,23 @@ func TestOtherRelease(t *testing.T) {
 	}
 	for name, test := range map[string]struct {
 		change func(*statement.Release)
-		wants  string // in the refusal; empty if the release is the node's
+		wants  string // at the end of the refusal; empty if the release is the node's
+		hidden bool   // also from who brings a nonce
 	}{
-		"its own": {func(*statement.Release) {}, ""},
+		"its own": {func(*statement.Release) {}, "", false},
 		"another launch digest": {func(r *statement.Release) {
 			r.Measurements[0].Registers["launchDigest"] = statement.Register{OneOf: []string{strings.Repeat("ab", 48)}}
-		}, "launchDigest"},
+		}, "launchDigest", false},
 		"two registers": {func(r *statement.Release) {
 			r.Measurements[0].Registers["vmpl"] = statement.Register{OneOf: []string{"00000003"}}
 			r.Measurements[0].Registers["hostData"] = statement.Register{OneOf: []string{strings.Repeat("01", 32)}}
-		}, "vmpl, hostData"},
+		}, "vmpl, hostData", false},
 		"one of several": {func(r *statement.Release) {
 			r.Measurements[0].Registers["launchDigest"] = statement.Register{OneOf: []string{strings.Repeat("ab", 48), own["launchDigest"]}}
-		}, ""},
+		}, "", false},
 		"left open": {func(r *statement.Release) {
 			r.Measurements[0].Registers["idKeyDigest"] = statement.Register{Any: "whoever starts the machine chooses it"}
-		}, ""},
+		}, "", false},
 		"the second shape": {func(r *statement.Release) {
 			other := statement.Measurement{Platform: PlatformSNP, Shape: "two", Registers: map[string]statement.Register{}}
 			for name, register := range r.Measurements[0].Registers {
@@ -254,7 +255,7 @@ func TestOtherRelease(t *testing.T) {
 			}
 			other.Registers["launchDigest"] = statement.Register{OneOf: []string{strings.Repeat("ab", 48)}}
 			r.Measurements = []statement.Measurement{other, r.Measurements[0]}
-		}, ""},
+		}, "", false},
 		"registers of two shapes": {func(r *statement.Release) {
 			other := statement.Measurement{Platform: PlatformSNP, Shape: "two", Registers: map[string]statement.Register{}}
 			for name, register := range r.Measurements[0].Registers {
@@ -263,31 +264,74 @@ func TestOtherRelease(t *testing.T) {
 			other.Registers["launchDigest"] = statement.Register{OneOf: []string{strings.Repeat("ab", 48)}}
 			r.Measurements[0].Registers["vmpl"] = statement.Register{OneOf: []string{"00000003"}}
 			r.Measurements = append(r.Measurements, other)
-		}, "vmpl"},
+		}, "vmpl", false},
 		"another platform": {func(r *statement.Release) {
 			tpm := statement.Measurement{Platform: PlatformTPM, Shape: "one", Registers: map[string]statement.Register{}}
 			for _, name := range statement.MandatoryRegisters(PlatformTPM) {
 				tpm.Registers[name] = statement.Register{Any: "for the test"}
 			}
 			r.Measurements = []statement.Measurement{tpm}
-		}, "no measurement for sev-snp"},
+		}, "no measurement for sev-snp", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			release := sampleRelease("1.0.0", own)
 			predicate, _ := release.Release()
 			test.change(predicate)
 			file, leaf := transparent(t, release)
-			r.pushed(&evidence.Push{Release: file})
-			if test.wants == "" {
-				document, spki := r.document(client, nonceQuery(sampleNonce(1)))
-				checkBinding(t, document, spki, statement.LeafHash(leaf))
-				return
+			r.pushed(&evidence.Push{Release: file, Checkpoint: string(checkpointOf(t, leaf, ""))})
+			hash := statement.LeafHash(leaf)
+			if test.wants != "" {
+				detail := r.refused(client, evidence.Path, http.StatusServiceUnavailable, "node/no-statement")
+				if !strings.HasSuffix(detail, test.wants) {
+					t.Errorf("the refusal %q does not name %q", detail, test.wants)
+				}
+			} else {
+				document, spki := r.document(client, "")
+				checkBinding(t, document, spki, hash)
 			}
-			detail := r.refused(client, evidence.Path+nonceQuery(sampleNonce(1)), http.StatusServiceUnavailable, "node/no-statement")
-			if !strings.HasSuffix(detail, test.wants) {
-				t.Errorf("the refusal %q does not name %q", detail, test.wants)
+			// The client is to see for itself what does not fit.
+			if test.hidden {
+				r.refused(client, evidence.Path+nonceQuery(sampleNonce(1)), http.StatusServiceUnavailable, "node/no-statement")
+			} else {
+				document, spki := r.document(client, nonceQuery(sampleNonce(1)))
+				checkBinding(t, document, spki, hash)
 			}
 		})
+	}
+}
+
+// The console names what does not fit, once for each release, and again if it
+// is another register.
+func TestOtherReleaseIsLogged(t *testing.T) {
+	r := start(t, nil)
+	own, err := r.guest.Registers(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pushWithout := func(version string, names ...string) {
+		release := sampleRelease(version, own)
+		predicate, _ := release.Release()
+		for _, name := range names {
+			predicate.Measurements[0].Registers[name] = statement.Register{OneOf: []string{strings.Repeat("ab", len(own[name])/2)}}
+		}
+		file, _ := transparent(t, release)
+		r.pushed(&evidence.Push{Release: file})
+	}
+	count := func(registers string) int { return strings.Count(r.logged.String(), "registers="+registers+"\n") }
+	for range 3 {
+		pushWithout("1.0.0", "vmpl")
+	}
+	if n := count("vmpl"); n != 1 {
+		t.Errorf("the register is named %d times for one release", n)
+	}
+	pushWithout("1.0.1", "vmpl", "hostData")
+	pushWithout("1.0.0", "vmpl")
+	if one, two := count("vmpl"), count(`"vmpl, hostData"`); one != 2 || two != 1 {
+		t.Errorf("after another release: %d and %d", one, two)
+	}
+	pushWithout("1.0.2")
+	if strings.Contains(r.logged.String(), "1.0.2") {
+		t.Error("a release that fits is warned of")
 	}
 }
 
@@ -321,19 +365,23 @@ func TestPushesAddUp(t *testing.T) {
 	}
 }
 
+// Whoever pushes slowly is cut off, and keeps nobody else waiting until then.
 func TestSlowPush(t *testing.T) {
-	const bound = 300 * time.Millisecond
+	const bound = 500 * time.Millisecond
 	r := start(t, nil, withNode(func(n *Node) { n.pushTimeout = bound }))
-	var slow sync.WaitGroup
-	for range maxPushes {
+	var dialled, slow sync.WaitGroup
+	for range maxPushConnections - 1 {
+		dialled.Add(1)
 		slow.Go(func() {
 			c, err := net.Dial("tcp", r.push)
 			if err != nil {
 				t.Error(err)
+				dialled.Done()
 				return
 			}
 			defer c.Close()
 			fmt.Fprintf(c, "POST /push HTTP/1.1\r\nHost: node\r\nContent-Length: 1000\r\n\r\n{")
+			dialled.Done()
 			if err := c.SetReadDeadline(time.Now().Add(20 * bound)); err != nil {
 				t.Error(err)
 				return
@@ -344,11 +392,13 @@ func TestSlowPush(t *testing.T) {
 			}
 		})
 	}
-	within(t, 10*bound, func() bool { return len(r.node.parsing) == maxPushes })
-	response, answer := r.post(strings.NewReader("{}"))
-	checkRefusal(t, "while others are read", response, answer, http.StatusServiceUnavailable, "node/busy")
-	slow.Wait()
+	dialled.Wait()
+	began := time.Now()
 	r.pushRelease("1.0.0")
+	if took := time.Since(began); took > bound {
+		t.Errorf("behind slow ones, a push took %v", took)
+	}
+	slow.Wait()
 }
 
 // Pushes, clients and changes of the key at once; the race detector watches,

@@ -271,14 +271,23 @@ func TestNodeWithTPM(t *testing.T) {
 		checkQuote(t, device, &Attestation{Quote: document.Quote, Endorsements: document.Endorsements}, h)
 	}
 
-	// A register that changes after the boot takes the evidence away at the
-	// next push.
+	// A register that changes after the boot takes the dated evidence away at
+	// the next push. Who brings a nonce is shown the register as it stands.
 	extend(t, device, 12, [32]byte{1})
 	r.pushed(&evidence.Push{Release: file})
 	detail := r.refused(client, evidence.Path, 503, "node/no-statement")
 	if !strings.HasSuffix(detail, ": pcr12") {
 		t.Errorf("the refusal %q does not name pcr12", detail)
 	}
+	if logged := r.logged.String(); !strings.Contains(logged, "registers=pcr12") {
+		t.Errorf("the console does not name pcr12:\n%s", logged)
+	}
+	document, _ := r.document(client, nonceQuery(sampleNonce(4)))
+	h, err := document.UserData(statement.LeafHash(leaf))
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkQuote(t, device, &Attestation{Quote: document.Quote, Endorsements: document.Endorsements}, h)
 }
 
 func TestNewTPMRefuses(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 
 // Codes of a node's errors.
 const (
-	CodeNoStatement  = "node/no-statement"  // no release that lists the node's own registers was pushed yet
+	CodeNoStatement  = "node/no-statement"  // no release to show was pushed yet (docs/formats.md)
 	CodeNoCheckpoint = "node/no-checkpoint" // no nonce was given, and nothing was pushed to be dated by
 	CodeBadNonce     = "node/bad-nonce"     // the nonce is not 32 bytes in base64url
 	CodeBadPush      = "node/bad-push"      // the push is malformed
