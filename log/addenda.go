@@ -9,7 +9,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 
 	"github.com/vitrine-dev/vitrine/log/durable"
@@ -38,8 +37,8 @@ func addendumPath(d statement.Digest) string {
 
 // parseDigest reads 64 lower-case hex digits.
 func parseDigest(s string) (statement.Digest, error) {
-	if b, err := hex.DecodeString(s); err != nil || len(b) != sha256.Size || strings.ToLower(s) != s {
-		return statement.Digest{}, errors.New("it is not a SHA-256 of 64 lower-case hex digits")
+	if err := statement.CheckSHA256(s); err != nil {
+		return statement.Digest{}, err
 	}
 	return statement.Digest{SHA256: s}, nil
 }

@@ -140,11 +140,7 @@ func (s Source) validate(path string) error {
 	if err := checkText(path+"/uri", s.URI); err != nil {
 		return err
 	}
-	// SHA-1 or SHA-256 object names of git.
-	if len(s.Commit) != 40 && len(s.Commit) != 64 || !isHex(s.Commit) {
-		return ijson.Errorf(path+"/commit", "%q is not a commit; write all 40 or 64 hex digits", clip(s.Commit))
-	}
-	return nil
+	return placed(path+"/commit", CheckCommit(s.Commit))
 }
 
 func (r Reference) validate(path string) error {

@@ -1,6 +1,8 @@
 package statement
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 	"unicode/utf8"
 
@@ -12,8 +14,12 @@ const (
 	maxTextBytes = 512
 )
 
-// checkName accepts [a-z0-9][a-z0-9._-]{0,63}.
-func checkName(path, s string) error {
+// The forms of docs/formats.md, "Statement payload", for whoever takes such a
+// value before it gets into a statement. An error says what was found and what
+// to write.
+
+// CheckName accepts [a-z0-9][a-z0-9._-]{0,63}.
+func CheckName(s string) error {
 	ok := s != "" && len(s) <= maxNameBytes
 	for i := 0; ok && i < len(s); i++ {
 		c := s[i]
@@ -21,13 +27,13 @@ func checkName(path, s string) error {
 			i > 0 && (c == '.' || c == '_' || c == '-')
 	}
 	if !ok {
-		return ijson.Errorf(path, "%q is not a name; use 1 to 64 of a-z 0-9 . _ - and begin with a letter or digit", clip(s))
+		return fmt.Errorf("%q is not a name; use 1 to 64 of a-z 0-9 . _ - and begin with a letter or digit", clip(s))
 	}
 	return nil
 }
 
-// checkVersion accepts 1 to 64 of [A-Za-z0-9.+_-].
-func checkVersion(path, s string) error {
+// CheckVersion accepts 1 to 64 of [A-Za-z0-9.+_-].
+func CheckVersion(s string) error {
 	ok := s != "" && len(s) <= maxNameBytes
 	for i := 0; ok && i < len(s); i++ {
 		c := s[i]
@@ -35,27 +41,57 @@ func checkVersion(path, s string) error {
 			c == '.' || c == '+' || c == '_' || c == '-'
 	}
 	if !ok {
-		return ijson.Errorf(path, "%q is not a version; use 1 to 64 of A-Z a-z 0-9 . + _ -", clip(s))
+		return fmt.Errorf("%q is not a version; use 1 to 64 of A-Z a-z 0-9 . + _ -", clip(s))
 	}
 	return nil
 }
 
-// checkText accepts one line of free text. The refused characters are a closed
-// list and not a Unicode property, so that two readers with different Unicode
-// tables never disagree about the same statement; they are those that let text
-// on a screen pretend to be other text.
-func checkText(path, s string) error {
+// CheckText accepts one line of 1 to 512 bytes of free text. The refused
+// characters are a closed list and not a Unicode property, so that two readers
+// with different Unicode tables never disagree about the same statement; they
+// are those that let text on a screen pretend to be other text.
+func CheckText(s string) error {
 	switch {
 	case s == "":
-		return ijson.Errorf(path, "empty; say something")
+		return errors.New("empty; say something")
 	case len(s) > maxTextBytes:
-		return ijson.Errorf(path, "%d bytes of text; the limit is %d", len(s), maxTextBytes)
+		return fmt.Errorf("%d bytes of text; the limit is %d", len(s), maxTextBytes)
 	case !utf8.ValidString(s):
-		return ijson.Errorf(path, "not UTF-8")
+		return errors.New("not UTF-8")
 	case strings.ContainsFunc(s, deceptive):
-		return ijson.Errorf(path, "%q has a control character; write one line of plain text", clip(s))
+		return fmt.Errorf("%q has a control character; write one line of plain text", clip(s))
 	}
 	return nil
+}
+
+// CheckCommit accepts an object name of git, by SHA-1 or SHA-256.
+func CheckCommit(s string) error {
+	if len(s) != 40 && len(s) != 64 || !isHex(s) {
+		return fmt.Errorf("%q is not a commit; write all 40 or 64 lower-case hex digits", clip(s))
+	}
+	return nil
+}
+
+// CheckSHA256 accepts a SHA-256 in lower-case hex.
+func CheckSHA256(s string) error {
+	if len(s) != 64 || !isHex(s) {
+		return fmt.Errorf("%q is not a SHA-256; write its 64 lower-case hex digits", clip(s))
+	}
+	return nil
+}
+
+func checkName(path, s string) error    { return placed(path, CheckName(s)) }
+func checkVersion(path, s string) error { return placed(path, CheckVersion(s)) }
+func checkText(path, s string) error    { return placed(path, CheckText(s)) }
+
+func checkDigest(path string, d Digest) error { return placed(path+"/sha256", CheckSHA256(d.SHA256)) }
+
+// placed is the error of a value at a place.
+func placed(path string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return ijson.Errorf(path, "%v", err)
 }
 
 func deceptive(r rune) bool {
@@ -85,10 +121,6 @@ func isHex(s string) bool {
 		}
 	}
 	return true
-}
-
-func checkDigest(path string, d Digest) error {
-	return checkHex(path+"/sha256", d.SHA256, 32)
 }
 
 // first returns the first error of a list of checks.
