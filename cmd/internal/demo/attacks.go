@@ -43,14 +43,17 @@ var attackList = []attack{
 	{"a fork of the log, under its real key", "receipt/fork", (*story).attackFork},
 	{"a replayed nonce", "binding/challenge", (*story).attackReplay},
 	{"another TLS key than the attested one", "binding/tls-key", (*story).attackKey},
-	{"a node with changed bits", "registers/mismatch", (*story).attackBits},
 	{"evidence without a nonce, older than the policy allows", "current/evidence-stale", (*story).attackStale},
 	{"the same, its checkpoint cosigned anew", "binding/user-data", (*story).attackRedated},
+	{"a node with changed bits", "registers/mismatch", (*story).attackBits},
 }
 
 func (s *story) attacks(ctx context.Context) error {
 	// From here on the demo is the sidecar: each attack pushes what it wants.
 	s.staple.stop()
+	if err := s.switchOnChanged(ctx); err != nil {
+		return err
+	}
 	var seen []map[string]any
 	for i := range attackList {
 		a := &attackList[i]
@@ -281,26 +284,21 @@ func (s *story) attackBits(ctx context.Context, a *attack) error {
 	return nil
 }
 
+// switchOnChanged begins the boot that attackBits needs, so that the attacks
+// before it are not in its way: another machine with a copy of the same TPM, so
+// that the attestation key is the policy's and only what it boots is another.
+func (s *story) switchOnChanged(ctx context.Context) (err error) {
+	if s.c.Mode != TPM {
+		return nil
+	}
+	s.say("   meanwhile, for a later attack: the same machine, with load options that replace the command line")
+	s.changed, err = s.bootDisk(ctx, s.path(changedMachine), s.imageFile("disk.img"), "console=ttyS0 panic=-1 quiet vitrine.attack=1")
+	return err
+}
+
 func (s *story) changedNode(ctx context.Context) (*demoNode, error) {
 	if s.c.Mode == TPM {
-		// The same machine, so that the attestation key is the policy's: only
-		// what it boots is another.
-		s.node.stop()
-		s.say("   the same machine, with load options that replace the command line:")
-		n, err := s.bootDisk(ctx, s.path("machine"), s.imageFile("disk.img"), "console=ttyS0 panic=-1 quiet vitrine.attack=1")
-		if err != nil {
-			return nil, err
-		}
-		stop := n.stop
-		n.stop = func() {
-			stop()
-			// The honest machine is wanted again for the attacks that follow.
-			if honest, err := s.bootDisk(ctx, s.path("machine"), s.imageFile("disk.img"), ""); err == nil {
-				s.node = honest
-				s.waitForNode(ctx, honest)
-			}
-		}
-		return n, nil
+		return s.changed, nil
 	}
 	changed := s.path("changed")
 	if err := os.Mkdir(changed, 0o755); err != nil {

@@ -39,6 +39,7 @@ type Config struct {
 	Recipes string // folder with the recipes hello-inference and unreproducible
 	Mode    Mode   // "" chooses by what the machine has
 	Keep    bool   // keep the folder
+	Dir     string // the folder, which must not exist; "" for a temporary one
 	JSON    bool   // one JSON object per step, and nothing else, on Out
 	Out     io.Writer
 	Log     io.Writer // what the processes say, for when a step fails; nil for nobody
@@ -95,7 +96,7 @@ func Run(ctx context.Context, c Config) error {
 		return fmt.Errorf("the demo builds the recipes of the repository: %w; run it at the top of a clone, or name the folder with --recipes", err)
 	}
 	c.Recipes = recipes
-	dir, err := os.MkdirTemp("", "vitrine-demo-")
+	dir, err := makeDir(c.Dir)
 	if err != nil {
 		return err
 	}
@@ -127,6 +128,13 @@ func Run(ctx context.Context, c Config) error {
 		}
 	}
 	return nil
+}
+
+func makeDir(dir string) (string, error) {
+	if dir == "" {
+		return os.MkdirTemp("", "vitrine-demo-")
+	}
+	return dir, os.Mkdir(dir, 0o700)
 }
 
 func (s *story) introduce() {

@@ -32,6 +32,9 @@ const (
 	guestPushPort = 8480
 )
 
+// changedMachine is the folder of a second machine, with a copy of the TPM.
+const changedMachine = "machine-changed"
+
 // bootTimeout bounds a boot under software emulation, on a busy machine.
 const bootTimeout = 3 * time.Minute
 
@@ -86,6 +89,9 @@ func (s *story) boot(ctx context.Context) error {
 	})
 	if err != nil {
 		return fmt.Errorf("reading the attestation key from the machine's TPM: %w", err)
+	}
+	if err := os.CopyFS(s.path(changedMachine), os.DirFS(machine)); err != nil {
+		return err
 	}
 	s.say("   attestation key read from the vTPM before the boot, for the policy: attestation.pem")
 	s.node, err = s.bootDisk(ctx, machine, filepath.Join(s.image, "disk.img"), "")

@@ -25,11 +25,12 @@ type place struct {
 	log       *process
 	staple    *process
 	node      *demoNode
-	recipe    string // folder of the recipe that is built
-	image     string // folder of the artefacts
-	release   string // transparent statement
-	index     int64  // of the release
-	upstream  string // the inference server beside simulated nodes
+	changed   *demoNode // boots something else, in tpm mode
+	recipe    string    // folder of the recipe that is built
+	image     string    // folder of the artefacts
+	release   string    // transparent statement
+	index     int64     // of the release
+	upstream  string    // the inference server beside simulated nodes
 }
 
 // foundations makes keys and starts two witnesses and a log.

@@ -11,7 +11,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/vitrine-dev/vitrine/builder"
 	"github.com/vitrine-dev/vitrine/log/statement"
+	"github.com/vitrine-dev/vitrine/verifier"
 )
 
 // verdict is what vitrine verify --json says, as far as the story needs it.
@@ -122,7 +124,7 @@ func (s *story) monitor(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	outcomes, published := map[string]string{}, map[string]int64{}
+	outcomes, details, published := map[string]string{}, map[string]string{}, map[string]int64{}
 	alerts := []string{}
 	deadline := time.After(10 * time.Minute)
 	for len(published) < 3 {
@@ -140,7 +142,7 @@ func (s *story) monitor(ctx context.Context) error {
 			case "rebuilding":
 				s.say("   rebuilding %s in an empty folder with empty Go caches …", e.Version)
 			case "rebuilt":
-				outcomes[e.Version] = e.Outcome
+				outcomes[e.Version], details[e.Version] = e.Outcome, e.Detail
 				s.say("   %s: %s%s%s: %s", e.Version, s.bold, e.Outcome, s.reset, e.Detail)
 			case "published":
 				if e.Index != nil {
@@ -156,10 +158,10 @@ func (s *story) monitor(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
-	s.saw["outcomes"], s.saw["published"], s.saw["alerts"] = outcomes, published, alerts
+	s.saw["outcomes"], s.saw["details"], s.saw["published"], s.saw["alerts"] = outcomes, details, published, alerts
 	for version, want := range map[string]statement.Outcome{honest: statement.Reproduced, planted: statement.NotReproduced, rotten: statement.CouldNotBuild} {
 		if outcomes[version] != string(want) {
-			return fmt.Errorf("release %s should be %s, and is %s", version, want, outcomes[version])
+			return fmt.Errorf("release %s should be %s, and is %s: %s", version, want, outcomes[version], details[version])
 		}
 	}
 	if len(alerts) != 1 || alerts[0] != "monitor/not-reproduced" {
@@ -195,7 +197,11 @@ func (s *story) plant(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := s.submit(ctx, "planted", payload, planted, "hidden/image/manifest.json"); err != nil {
+	addenda, err := s.localInputs("planted/image.lock")
+	if err != nil {
+		return err
+	}
+	if err := s.submit(ctx, "planted", payload, planted, append(addenda, "hidden/image/manifest.json")...); err != nil {
 		return err
 	}
 
@@ -212,6 +218,24 @@ func (s *story) plant(ctx context.Context) error {
 		return fmt.Errorf("preparing the release with a lost input: %s", errorText(a, err))
 	}
 	return s.submit(ctx, "rotten", payload, rotten)
+}
+
+// localInputs names the files of a lock's local inputs, which a publisher stores
+// beside the log.
+func (s *story) localInputs(lockFile string) ([]string, error) {
+	text, err := readText(s.path(lockFile))
+	if err != nil {
+		return nil, err
+	}
+	lock, err := builder.ParseLock(lockFile, []byte(text))
+	if err != nil {
+		return nil, err
+	}
+	var paths []string
+	for _, in := range lock.Local() {
+		paths = append(paths, filepath.Join("inputs", in.SHA256))
+	}
+	return paths, nil
 }
 
 // relocate makes a recipe that lies in the demo's folder find the repository's
@@ -336,25 +360,55 @@ func (s *story) accept(ctx context.Context) error {
 	return s.acceptRecorded(ctx)
 }
 
-// acceptRecorded keeps a check in a file and replays it.
+// acceptRecorded keeps a check in a file and replays it: what a file can show
+// comes out the same, and what it cannot is said.
 func (s *story) acceptRecorded(ctx context.Context) error {
-	if _, err := s.must(ctx, "verify", s.node.url, "--policy", "policy.yaml", "--state", "seen", "--save", "report.json", "--json"); err != nil {
-		return err
-	}
-	at := time.Now().UTC().Format(time.RFC3339)
-	a, err := s.must(ctx, "verify", "report.json", "--policy", "policy.yaml", "--at", at, "--json")
+	live, err := s.must(ctx, "verify", s.node.url, "--policy", "policy.yaml", "--state", "seen", "--save", "report.json", "--json")
 	if err != nil {
 		return err
 	}
-	var v verdict
-	if err := a.into(&v); err != nil {
+	at := time.Now().UTC().Format(time.RFC3339)
+	replayed, err := s.must(ctx, "verify", "report.json", "--policy", "policy.yaml", "--at", at, "--json")
+	if err != nil {
 		return err
 	}
-	if !v.Accepted || !strings.HasPrefix(v.Sentence, "HISTORICAL") {
-		return fmt.Errorf("the replay says: %s", v.Sentence)
+	if err := errors.Join(s.write("report.verdict.json", string(live.stdout)), s.write("report.at", at)); err != nil {
+		return err
 	}
-	s.say("   %s", v.Sentence)
-	s.saw["replayed"] = v.Sentence
+	var now, then verdict
+	if err := errors.Join(live.into(&now), replayed.into(&then)); err != nil {
+		return err
+	}
+	if err := sameChecks(&now, &then); err != nil {
+		return err
+	}
+	s.say("   %s", then.Sentence)
+	s.saw["replayed"] = then.Sentence
+	return nil
+}
+
+// sameChecks demands that a replay says of every check what was said live,
+// except of those that a file cannot repeat.
+func sameChecks(live, replayed *verdict) error {
+	if !replayed.Accepted || !strings.HasPrefix(replayed.Sentence, "HISTORICAL") {
+		return fmt.Errorf("the replay says: %s", replayed.Sentence)
+	}
+	if len(live.Checks) != len(replayed.Checks) {
+		return fmt.Errorf("the replay has %d checks, and live there were %d", len(replayed.Checks), len(live.Checks))
+	}
+	repeated := 0
+	for i, check := range replayed.Checks {
+		switch {
+		case check.Result == string(verifier.Recorded):
+		case check.Name != live.Checks[i].Name || check.Result != live.Checks[i].Result:
+			return fmt.Errorf("the replay says %s of the check %s, and live it was %s", check.Result, check.Name, live.Checks[i].Result)
+		default:
+			repeated++
+		}
+	}
+	if repeated < len(live.Checks)/2 {
+		return fmt.Errorf("a file repeats only %d of %d checks", repeated, len(live.Checks))
+	}
 	return nil
 }
 
