@@ -27,5 +27,5 @@ func Example() {
 	// The machine may be an AMD SEV-SNP guest, on firmware of at least bootloader 4, TEE 0, SNP 22, microcode 213.
 	// On sev-snp a release must name every register.
 	// The release must be signed by release team.
-	// mine.yaml:2: unknown key "nmae" in the policy; the keys are vitrine, name, product, logs, publishers, receipt, evidence, epoch, rebuilders, channel, withdrawers, machines, platforms, rules
+	// mine.yaml:2: unknown key "nmae" in the policy: expected one of vitrine, name, product, logs, publishers, receipt, evidence, epoch, rebuilders, channel, withdrawers, machines, platforms and rules
 }

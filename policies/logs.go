@@ -5,29 +5,27 @@ import (
 	"strconv"
 
 	"github.com/vitrine-dev/vitrine/log/receipt"
+	"github.com/vitrine-dev/vitrine/log/yamldoc"
 )
 
-// tlogPolicy reads {policy: |…, unwitnessed: bool}. The tlog-policy has to be a
+// readLog reads {policy: |…, unwitnessed: bool}. The tlog-policy has to be a
 // literal block, so that the line of an error in it is a line of the file.
-func (r *reader) tlogPolicy(v value) *receipt.Policy {
-	m := r.mapping(v, "unwitnessed", "policy")
-	unwitnessed := false
-	if u, ok := m["unwitnessed"]; ok {
-		unwitnessed = r.boolean(u)
-	}
-	text := r.need(m, v, "policy", "give the C2SP tlog-policy as a block string (policy: |)")
-	s, first := r.str(text)
-	if r.err != nil {
+func readLog(v yamldoc.Value) *receipt.Policy {
+	m := v.Mapping("unwitnessed", "policy")
+	unwitnessed := m.Optional("unwitnessed").Boolean()
+	text := m.Need("policy", "give the C2SP tlog-policy as a block string (policy: |)")
+	s, first := text.Block()
+	if v.Err() != nil {
 		return nil
 	}
 	if first == 0 {
-		r.failf(text.line, "%s must be a literal block string; write \"policy: |\" and the tlog-policy below it", text.name)
+		text.Errorf("%s must be a literal block string; write \"policy: |\" and the tlog-policy below it", text.Name())
 		return nil
 	}
 	parsed, err := receipt.ParsePolicy(s, unwitnessed)
 	if err != nil {
 		line, detail := blockLine(err.Error())
-		r.failf(first+line-1, "%s: %s", text.name, detail)
+		text.ErrorfAt(first+line-1, "%s: %s", text.Name(), detail)
 		return nil
 	}
 	return parsed
@@ -52,14 +50,14 @@ func blockLine(msg string) (line int, rest string) {
 
 // distinctLogs refuses two logs under one origin or with one key: receipts and
 // remembered checkpoints are told apart by these.
-func (r *reader) distinctLogs(logs []*receipt.Policy, v value) {
-	if r.err != nil {
+func distinctLogs(logs []*receipt.Policy, v yamldoc.Value) {
+	if v.Err() != nil {
 		return
 	}
 	for i, a := range logs {
 		for _, b := range logs[:i] {
 			if a.Origin() == b.Origin() || a.LogVerifierKey() == b.LogVerifierKey() {
-				r.failf(v.line, "logs names the log %q twice; merge the two", a.Origin())
+				v.Errorf("logs names the log %q twice; merge the two", a.Origin())
 			}
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"cel.dev/cel-go/common/types"
 
 	"github.com/vitrine-dev/vitrine/log/statement"
+	"github.com/vitrine-dev/vitrine/log/yamldoc"
 	"github.com/vitrine-dev/vitrine/verifier/hardware"
 )
 
@@ -91,37 +92,37 @@ var ruleEnv = sync.OnceValues(func() (*cel.Env, error) {
 	)
 })
 
-// rule reads {name, rule} and compiles it.
-func (r *reader) rule(v value) *Rule {
-	m := r.mapping(v, "name", "rule")
-	rule := &Rule{Name: r.text(r.need(m, v, "name", "say in words what the rule demands"))}
-	source := r.need(m, v, "rule", "give the CEL expression")
-	text, first := r.str(source)
-	if r.err != nil {
+// readRule reads {name, rule} and compiles it.
+func readRule(v yamldoc.Value) *Rule {
+	m := v.Mapping("name", "rule")
+	rule := &Rule{Name: text(m.Need("name", "say in words what the rule demands"))}
+	source := m.Need("rule", "give the CEL expression")
+	s, first := source.Block()
+	if v.Err() != nil {
 		return nil
 	}
-	rule.Source = strings.TrimSpace(text)
-	if rule.Source == "" || len(text) > maxRuleBytes {
-		r.failf(source.line, "%s must be 1 to %d bytes of CEL", source.name, maxRuleBytes)
+	rule.Source = strings.TrimSpace(s)
+	if rule.Source == "" || len(s) > maxRuleBytes {
+		source.Errorf("%s must be 1 to %d bytes of CEL", source.Name(), maxRuleBytes)
 		return nil
 	}
 	env, err := ruleEnv()
 	if err != nil {
-		r.failf(source.line, "%s: rules cannot be compiled: %v", source.name, err)
+		source.Errorf("%s: rules cannot be compiled: %v", source.Name(), err)
 		return nil
 	}
-	ast, issues := env.Compile(text)
+	ast, issues := env.Compile(s)
 	if issues.Err() != nil {
 		e := issues.Errors()[0]
-		line := source.line
+		message := oneLine(e.Message)
 		if first > 0 {
-			line = first + e.Location.Line() - 1
+			source.ErrorfAt(first+e.Location.Line()-1, "%s does not compile: %s", source.Name(), message)
 		}
-		r.failf(line, "%s does not compile: %s", source.name, oneLine(e.Message))
+		source.Errorf("%s does not compile: %s", source.Name(), message)
 		return nil
 	}
 	if !ast.OutputType().IsExactType(cel.BoolType) {
-		r.failf(source.line, "%s is of type %s; a rule must be true or false", source.name, ast.OutputType())
+		source.Errorf("%s is of type %s; a rule must be true or false", source.Name(), ast.OutputType())
 		return nil
 	}
 	rule.program, err = env.Program(ast,
@@ -129,11 +130,13 @@ func (r *reader) rule(v value) *Rule {
 		cel.InterruptCheckFrequency(100),
 		cel.EvalOptions(cel.OptOptimize))
 	if err != nil {
-		r.failf(source.line, "%s cannot be planned: %v", source.name, err)
+		source.Errorf("%s cannot be planned: %v", source.Name(), err)
 		return nil
 	}
 	return rule
 }
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
 // Holds tells whether the rule is true of genuine claims and of the release
 // that they were matched with. An error (a missing key of a map, too much

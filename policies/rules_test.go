@@ -6,18 +6,16 @@ import (
 	"testing"
 
 	"github.com/vitrine-dev/vitrine/log/statement"
+	"github.com/vitrine-dev/vitrine/log/yamldoc"
 	"github.com/vitrine-dev/vitrine/verifier/hardware"
 )
 
 func compile(t testing.TB, source string) (*Rule, error) {
 	t.Helper()
-	text := "name: a rule\nrule: |\n  " + strings.ReplaceAll(source, "\n", "\n  ") + "\n"
-	r := &reader{file: "rule.yaml"}
-	rule := r.rule(r.open([]byte(text)))
-	if r.err != nil {
-		return nil, r.err
-	}
-	return rule, nil
+	text := "vitrine: rule\nrule:\n  name: a rule\n  rule: |\n    " + strings.ReplaceAll(source, "\n", "\n    ") + "\n"
+	m := yamldoc.Read("rule.yaml", []byte(text), yamldoc.Form{Name: "the rule", Version: "rule", MaxBytes: MaxBytes}, "rule")
+	rule := readRule(m.Need("rule", ""))
+	return rule, m.Err()
 }
 
 var sampleClaims = &hardware.Claims{
