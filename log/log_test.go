@@ -440,12 +440,11 @@ func TestOpenRefuses(t *testing.T) {
 	}
 	// A changed entry is found out.
 	bundle := filepath.Join(w.Dir, "tile", "entries", "000.p", "1")
-	data, err := os.ReadFile(bundle)
-	if err != nil {
+	if _, err := os.Stat(bundle); err != nil {
 		t.Fatal(err)
 	}
 	other := logtest.Sign(t, logtest.Release("1.0.0", "another"), "publisher")
-	data, err = torchwood.AppendTileEntry(nil, other.Leaf)
+	data, err := torchwood.AppendTileEntry(nil, other.Leaf)
 	if err != nil {
 		t.Fatal(err)
 	}

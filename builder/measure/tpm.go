@@ -56,8 +56,6 @@ type tpmPrediction struct {
 	bank         pcrBank
 	undetermined map[string]string
 	inputs       []Input
-	// gpt is the event that loading the UKI adds to PCR 5, if any.
-	gpt []byte
 }
 
 // firmware makes the measurements that come before the UKI is loaded.
