@@ -73,7 +73,7 @@ func Build(ctx context.Context, in Inputs, o Options) (*Output, error) {
 		return nil, err
 	}
 	if err := lock.matchRecipe(recipe); err != nil {
-		return nil, &FormatError{"image.lock", 1, err.Error()}
+		return nil, &FormatError{File: "image.lock", Line: 1, Detail: err.Error()}
 	}
 	out, err := filepath.Abs(o.OutDir)
 	if err != nil || o.OutDir == "" {

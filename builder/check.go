@@ -10,15 +10,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml/ast"
+	"github.com/vitrine-dev/vitrine/log/yamldoc"
 )
 
-// The forms of docs/formats.md, "Statement payload", and of a recipe's values.
+// The forms of a recipe's values that log/statement has no check for.
 var (
-	namePattern       = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
-	versionPattern    = regexp.MustCompile(`^[A-Za-z0-9.+_-]{1,64}$`)
-	commitPattern     = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
-	digestPattern     = regexp.MustCompile(`^[0-9a-f]{64}$`)
 	releasePattern    = regexp.MustCompile(`^[a-z]{2,32}$`)
 	packagePattern    = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]{1,127}$`) // Debian policy 5.6.1
 	modulePattern     = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
@@ -37,31 +33,6 @@ func matches(p *regexp.Regexp, s, mend string) error {
 		return fmt.Errorf("%q is not %s", s, mend)
 	}
 	return nil
-}
-
-func is(want string) func(string) error {
-	return func(s string) error {
-		if s != want {
-			return fmt.Errorf("%q is unknown here: this program reads %q", s, want)
-		}
-		return nil
-	}
-}
-
-func checkName(s string) error {
-	return matches(namePattern, s, "a name: 1 to 64 characters of a-z, 0-9 and ._-, the first a letter or digit")
-}
-
-func checkVersion(s string) error {
-	return matches(versionPattern, s, "a version: 1 to 64 characters of A-Z, a-z, 0-9 and .+_-")
-}
-
-func checkCommit(s string) error {
-	return matches(commitPattern, s, "a commit: 40 or 64 lower-case hex digits, as git rev-parse HEAD prints")
-}
-
-func checkDigest(s string) error {
-	return matches(digestPattern, s, "a SHA-256 digest: 64 lower-case hex digits")
 }
 
 func checkDebianRelease(s string) error {
@@ -85,14 +56,6 @@ func checkModule(s string) error {
 
 func checkGoVersion(s string) error {
 	return matches(goVersionPattern, s, "a Go version, such as go1.26.8")
-}
-
-// checkText is for free text: one line without control characters.
-func checkText(s string) error {
-	if s == "" || len(s) > maxTextBytes {
-		return fmt.Errorf("%d bytes: expected one line of 1 to %d", len(s), maxTextBytes)
-	}
-	return checkNoControl(s)
 }
 
 func checkNoControl(s string) error {
@@ -131,7 +94,7 @@ func checkLocalPath(s string) error {
 		return err
 	}
 	if !fs.ValidPath(s) || s == "." {
-		return fmt.Errorf("%q does not stay in the recipe's folder, or is not in its shortest form: write it relative, without . and ..", s)
+		return fmt.Errorf("%q does not stay in the recipe's folder, or is not in its shortest form: write it relative, without dots as parts", s)
 	}
 	return nil
 }
@@ -225,19 +188,13 @@ func parseTime(s string) (time.Time, error) {
 	return t, nil
 }
 
-// octal reads permission bits. YAML 1.1 and 1.2 disagree on what 0755 means, so
-// the digits as written are what counts, quoted or not.
-func (n node) octal() (fs.FileMode, error) {
-	s := ""
-	switch v := n.ast.(type) {
-	case *ast.StringNode:
-		s = v.Value
-	case *ast.IntegerNode:
-		s = v.Token.Value
-	}
+// octal reads permission bits.
+func octal(v yamldoc.Value) fs.FileMode {
+	s := v.Digits()
 	bits, err := strconv.ParseUint(s, 8, 16)
 	if err != nil || len(s) < 3 || len(s) > 5 || bits > 0o7777 {
-		return 0, n.errorf("mode: expected three or four octal digits such as 0755, found %s", n.describe())
+		v.Errorf("mode: expected three or four octal digits such as 0755, found %q", s)
+		return 0
 	}
 	mode := fs.FileMode(bits & 0o777)
 	if bits&0o4000 != 0 {
@@ -249,5 +206,5 @@ func (n node) octal() (fs.FileMode, error) {
 	if bits&0o1000 != 0 {
 		mode |= fs.ModeSticky
 	}
-	return mode, nil
+	return mode
 }

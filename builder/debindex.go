@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/ulikunitz/xz"
+
+	"github.com/vitrine-dev/vitrine/log/statement"
 )
 
 const (
@@ -227,7 +229,7 @@ func parseRelease(b []byte, now time.Time) (indexFile, error) {
 			continue
 		}
 		size, err := strconv.ParseInt(f[1], 10, 64)
-		if err != nil || size < 0 || size > maxIndexBytes || checkDigest(f[0]) != nil {
+		if err != nil || size < 0 || size > maxIndexBytes || statement.CheckSHA256(f[0]) != nil {
 			continue
 		}
 		files[f[2]] = indexFile{f[2], f[0], size}

@@ -118,7 +118,7 @@ func (e *CompileError) Unwrap() error { return e.Err }
 // include any file of this machine and then not compile, so that the compiler
 // quotes from it: a rebuilder must not publish that.
 func (e *CompileError) Public() string {
-	return fmt.Sprintf("compiling %s of the module %s failed", list(e.Packages), e.Module)
+	return fmt.Sprintf("compiling %s of the module %s failed", strings.Join(e.Packages, ", "), e.Module)
 }
 
 // checkProgram refuses the archive that go build -o writes for a package that

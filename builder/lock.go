@@ -12,6 +12,8 @@ import (
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/vitrine-dev/vitrine/log/statement"
 )
 
 // LockFormat is the value of the member "format" in a lock.
@@ -97,7 +99,7 @@ func (l *Lock) Marshal() ([]byte, error) {
 func ParseLock(name string, b []byte) (*Lock, error) {
 	fail := func(offset int64, format string, args ...any) (*Lock, error) {
 		line := 1 + bytes.Count(b[:max(0, min(offset, int64(len(b))))], []byte("\n"))
-		return nil, &FormatError{name, line, fmt.Sprintf(format, args...)}
+		return nil, &FormatError{File: name, Line: line, Detail: fmt.Sprintf(format, args...)}
 	}
 	if len(b) > maxLockBytes {
 		return fail(0, "%d bytes, more than %d: make the lock anew", len(b), maxLockBytes)
@@ -140,7 +142,7 @@ func (l *Lock) check() (where string, err error) {
 	if l.Format != LockFormat {
 		return l.Format, fmt.Errorf("format %q is unknown: this program reads %q", l.Format, LockFormat)
 	}
-	if err := checkDigest(l.Recipe); err != nil {
+	if err := statement.CheckSHA256(l.Recipe); err != nil {
 		return l.Recipe, fmt.Errorf("recipe: %w", err)
 	}
 	if err := checkGoVersion(l.Go); err != nil {
@@ -184,7 +186,7 @@ func first(err error) error {
 }
 
 func checkLocked(digest string, size, most int64) error {
-	if err := checkDigest(digest); err != nil {
+	if err := statement.CheckSHA256(digest); err != nil {
 		return err
 	}
 	if size < 0 || size > most {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/vitrine-dev/vitrine/builder/image"
 	"github.com/vitrine-dev/vitrine/builder/image/guestconfig"
+	"github.com/vitrine-dev/vitrine/log/statement"
 )
 
 // ManifestFormat is the value of the member "format" in a manifest.
@@ -97,12 +98,12 @@ func ParseManifest(b []byte) (*Manifest, error) {
 	if m.Format != ManifestFormat {
 		return nil, fmt.Errorf("reading a manifest: format %q is unknown: this program reads %q", m.Format, ManifestFormat)
 	}
-	if err := errors.Join(checkName(m.Product), checkVersion(m.Version), checkDigest(m.Recipe), checkDigest(m.Lock), checkCommandLine(m.CommandLine)); err != nil {
+	if err := errors.Join(statement.CheckName(m.Product), statement.CheckVersion(m.Version), statement.CheckSHA256(m.Recipe), statement.CheckSHA256(m.Lock), checkCommandLine(m.CommandLine)); err != nil {
 		return nil, fmt.Errorf("reading a manifest: %w", first(err))
 	}
 	seen := map[[2]string]bool{}
 	for _, a := range m.Artefacts {
-		if err := errors.Join(checkName(a.Name), checkLocked(a.SHA256, a.Size, 1<<53-1)); err != nil {
+		if err := errors.Join(statement.CheckName(a.Name), checkLocked(a.SHA256, a.Size, 1<<53-1)); err != nil {
 			return nil, fmt.Errorf("reading a manifest: artefact %q: %w", a.Name, first(err))
 		}
 		if seen[[2]string{a.Name}] {
@@ -111,12 +112,12 @@ func ParseManifest(b []byte) (*Manifest, error) {
 		seen[[2]string{a.Name}] = true
 	}
 	for _, v := range m.Volumes {
-		if err := errors.Join(checkName(v.Name), checkLocked(v.VerityRoot, v.SizeBytes, 1<<53-1)); err != nil {
+		if err := errors.Join(statement.CheckName(v.Name), checkLocked(v.VerityRoot, v.SizeBytes, 1<<53-1)); err != nil {
 			return nil, fmt.Errorf("reading a manifest: volume %q: %w", v.Name, first(err))
 		}
 	}
 	for _, f := range m.Files {
-		err := errors.Join(checkName(f.Artefact), checkNoControl(f.Path), checkNoControl(f.Mode), checkNoControl(f.Target))
+		err := errors.Join(statement.CheckName(f.Artefact), checkNoControl(f.Path), checkNoControl(f.Mode), checkNoControl(f.Target))
 		if err == nil && f.SHA256 != "" {
 			err = checkLocked(f.SHA256, f.Size, 1<<53-1)
 		}

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vitrine-dev/vitrine/log/statement"
 )
 
 func TestAptMirrors(t *testing.T) {
@@ -188,7 +190,7 @@ func TestParseRelease(t *testing.T) {
 		switch {
 		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
 			t.Errorf("%s: got %v, %v, want %q", name, got, err, c.want)
-		case c.want == "" && err == nil && (got.size > maxIndexBytes || got.size < 0 || checkDigest(got.sha256) != nil):
+		case c.want == "" && err == nil && (got.size > maxIndexBytes || got.size < 0 || statement.CheckSHA256(got.sha256) != nil):
 			t.Errorf("%s: got %v", name, got)
 		}
 	}
@@ -306,7 +308,7 @@ func FuzzParsePackages(f *testing.F) {
 			return
 		}
 		for _, p := range found {
-			if checkPoolPath(p.Path) != nil || checkDigest(p.SHA256) != nil || p.Size < 0 {
+			if checkPoolPath(p.Path) != nil || statement.CheckSHA256(p.SHA256) != nil || p.Size < 0 {
 				t.Fatalf("%q gives %+v", b, p)
 			}
 		}

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/vitrine-dev/vitrine/builder/image/guestconfig"
+	"github.com/vitrine-dev/vitrine/log/statement"
+	"github.com/vitrine-dev/vitrine/log/yamldoc"
 )
 
 // RecipeVersion is the value of the key "vitrine" in a recipe.
@@ -92,6 +94,8 @@ const (
 	maxServices = 32
 	maxStrings  = 256
 	maxSet      = 32
+
+	maxRecipeBytes = 64 << 10
 )
 
 // SHA256 is the digest of the recipe's bytes in hex.
@@ -144,215 +148,121 @@ func (r *Recipe) files() []string {
 	return slices.Compact(all)
 }
 
+// FormatError is a recipe or a lock that cannot be used. It names the place and
+// says what to do about it.
+type FormatError = yamldoc.Error
+
 // ParseRecipe reads a recipe of at most 64 KiB. Unknown and repeated keys, and
 // anything that is not exactly what a key takes, are a *FormatError with name
 // as its file.
 func ParseRecipe(name string, b []byte) (*Recipe, error) {
-	root, err := document(name, b, maxRecipeBytes)
-	if err != nil {
-		return nil, err
-	}
-	m, err := root.mapping("vitrine", "product", "version", "securityEpoch", "source", "debian", "kernel", "stub", "cmdline", "init", "root", "services", "network", "shapes")
-	if err != nil {
-		return nil, err
-	}
-	if _, err := m.text("vitrine", is(RecipeVersion)); err != nil {
-		return nil, err
-	}
-	r := &Recipe{}
+	m := yamldoc.Read(name, b, yamldoc.Form{Name: "the recipe", Version: RecipeVersion, MaxBytes: maxRecipeBytes},
+		"product", "version", "securityEpoch", "source", "debian", "kernel", "stub", "cmdline", "init", "root", "services", "network", "shapes")
 	sum := sha256.Sum256(b)
-	r.sha256 = hex.EncodeToString(sum[:])
-	if r.Product, err = m.text("product", checkName); err != nil {
-		return nil, err
+	r := &Recipe{
+		sha256:        hex.EncodeToString(sum[:]),
+		Product:       m.Need("product", "name what the image is of").Text(statement.CheckName),
+		Version:       m.Need("version", "give the release its version").Text(statement.CheckVersion),
+		SecurityEpoch: m.Need("securityEpoch", "write 1, and more whenever a release fixes what must not run again").Integer(1, 1<<53-1),
+		CommandLine:   m.Need("cmdline", "write what the kernel is started with").Text(checkCommandLine),
+		Debian:        m.Optional("debian").Text(checkDebianRelease),
+		Stub:          m.Optional("stub").Text(checkPackage),
+		Source:        parseSource(m.Need("source", "say where the recipe's own files come from")),
+		Kernel:        parseKernel(m.Need("kernel", "name its Debian package, or a file beside the recipe")),
 	}
-	if r.Version, err = m.text("version", checkVersion); err != nil {
-		return nil, err
+	r.Init = parseProgram(m.Need("init", "name the program that becomes /init").Mapping("module", "package", "set"))
+	r.Network = parseNetwork(m.Optional("network"))
+	r.parseRoot(m.Need("root", "list what goes into the root file system"))
+	r.parseServices(m.Optional("services"))
+	r.parseShapes(m.Optional("shapes"))
+	if r.Debian == "" && len(r.packages()) > 0 {
+		m.Errorf("debian is missing: name the release that its packages come from, such as bookworm")
 	}
-	if _, err := m.need("securityEpoch"); err != nil {
-		return nil, err
-	}
-	if r.SecurityEpoch, err = m.integer("securityEpoch", 0, 1, 1<<53-1); err != nil {
-		return nil, err
-	}
-	if r.CommandLine, err = m.text("cmdline", checkCommandLine); err != nil {
-		return nil, err
-	}
-	if r.Debian, err = m.optionalText("debian", checkDebianRelease); err != nil {
-		return nil, err
-	}
-	if r.Stub, err = m.optionalText("stub", checkPackage); err != nil {
-		return nil, err
-	}
-	for _, part := range []struct {
-		key      string
-		required bool
-		parse    func(*Recipe, node) error
-	}{
-		{"source", true, (*Recipe).parseSource},
-		{"kernel", true, (*Recipe).parseKernel},
-		{"init", true, (*Recipe).parseInit},
-		{"network", false, (*Recipe).parseNetwork},
-	} {
-		n, ok := m.find(part.key)
-		if !ok && part.required {
-			_, err := m.need(part.key)
-			return nil, err
-		}
-		if ok {
-			if err := part.parse(r, n); err != nil {
-				return nil, err
-			}
-		}
-	}
-	if len(r.packages()) > 0 && r.Debian == "" {
-		return nil, m.errorf("debian is missing: name the release that kernel and stub come from, such as bookworm")
-	}
-	if err := r.parseRoot(m); err != nil {
-		return nil, err
-	}
-	if err := r.parseServices(m); err != nil {
-		return nil, err
-	}
-	if err := r.parseShapes(m); err != nil {
+	if err := m.Err(); err != nil {
 		return nil, err
 	}
 	return r, nil
 }
 
-func (r *Recipe) parseSource(n node) error {
-	m, err := n.mapping("uri", "commit", "time")
-	if err != nil {
-		return err
-	}
-	if r.Source.URI, err = m.text("uri", checkText); err != nil {
-		return err
-	}
-	if r.Source.Commit, err = m.text("commit", checkCommit); err != nil {
-		return err
-	}
-	_, err = m.text("time", func(s string) (err error) {
-		r.Source.Time, err = parseTime(s)
+func parseSource(v yamldoc.Value) (s Source) {
+	m := v.Mapping("uri", "commit", "time")
+	s.URI = m.Need("uri", "write the address of the repository").Text(statement.CheckText)
+	s.Commit = m.Need("commit", "write what git rev-parse HEAD prints").Text(statement.CheckCommit)
+	m.Need("time", "write when the commit was made").Text(func(text string) (err error) {
+		s.Time, err = parseTime(text)
 		return err
 	})
-	return err
+	return s
 }
 
-func (r *Recipe) parseKernel(n node) error {
-	m, err := n.mapping("package", "modules", "file")
-	if err != nil {
-		return err
-	}
-	_, hasPackage := m.find("package")
-	_, hasFile := m.find("file")
-	_, hasModules := m.find("modules")
+func parseKernel(v yamldoc.Value) (k Kernel) {
+	m := v.Mapping("package", "modules", "file")
+	name, modules, file := m.Optional("package"), m.Optional("modules"), m.Optional("file")
 	switch {
-	case hasPackage == hasFile:
-		return n.errorf("kernel: expected exactly one of package (a Debian package) and file (beside the recipe)")
-	case hasModules && !hasPackage:
-		return n.errorf("kernel: modules are taken from a kernel package: remove them or name the package")
+	case name.Present() == file.Present():
+		v.Errorf("kernel: expected exactly one of package (a Debian package) and file (beside the recipe)")
+	case modules.Present() && !name.Present():
+		modules.Errorf("kernel: modules are taken from a kernel package: remove them or name the package")
 	}
-	if r.Kernel.Package, err = m.optionalText("package", checkPackagePattern); err != nil {
-		return err
-	}
-	if r.Kernel.File, err = m.optionalText("file", checkLocalPath); err != nil {
-		return err
-	}
-	r.Kernel.Modules, err = m.texts("modules", maxModules, checkModule)
-	return err
+	k.Package = name.Text(checkPackagePattern)
+	k.File = file.Text(checkLocalPath)
+	k.Modules = modules.Texts(maxModules, checkModule)
+	return k
 }
 
-func (r *Recipe) parseInit(n node) error {
-	m, err := n.mapping("module", "package", "set")
-	if err != nil {
-		return err
-	}
-	r.Init, err = parseProgram(m)
-	return err
-}
-
-func parseProgram(m *mapping) (p Program, err error) {
-	if p.Module, err = m.text("module", checkModuleFolder); err != nil {
-		return p, err
-	}
-	if p.Package, err = m.text("package", checkGoPackage); err != nil {
-		return p, err
-	}
-	n, ok := m.find("set")
-	if !ok {
-		return p, nil
-	}
-	members, err := n.anyMapping(maxSet)
-	if err != nil {
-		return p, err
+func parseProgram(m yamldoc.Mapping) (p Program) {
+	p.Module = m.Need("module", "name the folder of the Go module").Text(checkModuleFolder)
+	p.Package = m.Need("package", "name the main package in it, such as ./cmd/server").Text(checkGoPackage)
+	set := m.Optional("set")
+	if !set.Present() {
+		return p
 	}
 	p.Set = map[string]string{}
-	for _, e := range members {
-		if err := checkGoVariable(e.key); err != nil {
-			return p, e.value.errorf("set: %v", err)
+	for _, e := range set.AnyMapping(maxSet) {
+		if err := checkGoVariable(e.Key); err != nil {
+			e.Value.Errorf("set: %v", err)
 		}
-		if p.Set[e.key], err = e.value.text(e.key, checkGoValue); err != nil {
-			return p, err
-		}
+		p.Set[e.Key] = e.Value.Text(checkGoValue)
 	}
-	return p, nil
+	return p
 }
 
-func (r *Recipe) parseNetwork(n node) error {
-	m, err := n.mapping("interface", "address", "gateway")
-	if err != nil {
-		return err
+func parseNetwork(v yamldoc.Value) *guestconfig.Network {
+	if !v.Present() {
+		return nil
 	}
-	network := &guestconfig.Network{}
-	if network.Interface, err = m.text("interface", checkText); err != nil {
-		return err
-	}
-	if network.Address, err = m.text("address", checkText); err != nil {
-		return err
-	}
-	if network.Gateway, err = m.optionalText("gateway", checkText); err != nil {
-		return err
+	m := v.Mapping("interface", "address", "gateway")
+	network := &guestconfig.Network{
+		Interface: m.Need("interface", "name it, such as eth0").Text(statement.CheckText),
+		Address:   m.Need("address", "write it with its prefix, such as 10.0.2.15/24").Text(statement.CheckText),
+		Gateway:   m.Optional("gateway").Text(statement.CheckText),
 	}
 	// Encoding checks the values in the way in which init will.
 	if _, err := guestconfig.Encode(&guestconfig.Init{Network: network}); err != nil {
-		return n.errorf("%v", err)
+		v.Errorf("%v", err)
 	}
-	r.Network = network
-	return nil
+	return network
 }
 
-func (r *Recipe) parseServices(m *mapping) error {
-	nodes, err := m.list("services", maxServices)
-	if err != nil {
-		return err
-	}
-	for _, n := range nodes {
-		m, err := n.mapping("name", "argv", "env", "uid", "gid")
-		if err != nil {
-			return err
-		}
+func (r *Recipe) parseServices(v yamldoc.Value) {
+	for _, item := range v.List(maxServices) {
+		m := item.Mapping("name", "argv", "env", "uid", "gid")
 		var s guestconfig.Service
-		if s.Name, err = m.text("name", checkName); err != nil {
-			return err
-		}
-		if s.Argv, err = m.texts("argv", maxStrings, checkArgument); err != nil {
-			return err
-		}
-		if s.Env, err = m.texts("env", maxStrings, checkArgument); err != nil {
-			return err
-		}
-		if s.UID, s.GID, err = owner(m); err != nil {
-			return err
-		}
+		s.Name = m.Need("name", "give the service a name").Text(statement.CheckName)
+		argv := m.Need("argv", "list the program and its arguments")
+		s.Argv = argv.Texts(maxStrings, checkArgument)
+		s.Env = m.Optional("env").Texts(maxStrings, checkArgument)
+		s.UID, s.GID = owner(m)
 		all := append(slices.Clone(r.Services), s)
 		if _, err := guestconfig.Encode(&guestconfig.Services{Services: slices.Clone(all)}); err != nil {
-			return n.errorf("%v", err)
+			item.Errorf("%v", err)
+			return
 		}
 		if !r.has(s.Argv[0]) {
-			return n.errorf("argv: no step of root puts a program at %s: add one", s.Argv[0])
+			argv.Errorf("argv: no step of root puts a program at %s: add one", s.Argv[0])
 		}
 		r.Services = all
 	}
-	return nil
 }
 
 // has says whether a step puts a file or a link at path.
@@ -360,35 +270,21 @@ func (r *Recipe) has(path string) bool {
 	return slices.ContainsFunc(r.Root, func(s Step) bool { return s.To == path && s.Kind != KindDir })
 }
 
-func owner(m *mapping) (uid, gid uint32, err error) {
+func owner(m yamldoc.Mapping) (uid, gid uint32) {
 	const highest = 1<<32 - 2 // 1<<32 - 1 is Linux's "leave as it is"
-	u, err := m.integer("uid", 0, 0, highest)
-	if err != nil {
-		return 0, 0, err
-	}
-	g, err := m.integer("gid", 0, 0, highest)
-	return uint32(u), uint32(g), err
+	return uint32(m.Optional("uid").Integer(0, highest)), uint32(m.Optional("gid").Integer(0, highest))
 }
 
-func (r *Recipe) parseRoot(m *mapping) error {
-	if _, err := m.need("root"); err != nil {
-		return err
-	}
-	nodes, err := m.list("root", maxSteps)
-	if err != nil {
-		return err
-	}
+func (r *Recipe) parseRoot(v yamldoc.Value) {
+	items := v.List(maxSteps)
 	at := map[string]Step{}
-	for _, n := range nodes {
-		s, err := parseStep(n)
-		if err != nil {
-			return err
-		}
+	for _, item := range items {
+		s := parseStep(item)
 		if _, ok := at[s.To]; ok {
-			return n.errorf("%s: another step puts something there: remove one", s.To)
+			item.Errorf("%s: another step puts something there: remove one", s.To)
 		}
 		if s.To == "/"+guestconfig.ServicesPath {
-			return n.errorf("%s is written from the key services: describe them there", s.To)
+			item.Errorf("%s is written from the key services: describe them there", s.To)
 		}
 		at[s.To] = s
 		r.Root = append(r.Root, s)
@@ -396,77 +292,49 @@ func (r *Recipe) parseRoot(m *mapping) error {
 	for i, s := range r.Root {
 		for dir := parent(s.To); dir != ""; dir = parent(dir) {
 			if up, ok := at[dir]; ok && up.Kind != KindDir {
-				return nodes[i].errorf("%s lies below %s, which is no directory: change one of the two", s.To, dir)
+				items[i].Errorf("%s lies below %s, which is no directory: change one of the two", s.To, dir)
 			}
 		}
 	}
-	return nil
 }
 
 // parent is the directory of an absolute clean path, "" for that of the root.
 func parent(path string) string { return path[:max(strings.LastIndexByte(path, '/'), 0)] }
 
-func parseStep(n node) (s Step, err error) {
-	m, err := n.mapping(string(KindGo), string(KindFile), string(KindDir), string(KindSymlink))
-	if err != nil {
-		return s, err
+func parseStep(v yamldoc.Value) (s Step) {
+	m := v.Mapping(string(KindGo), string(KindFile), string(KindDir), string(KindSymlink))
+	if len(m.Members()) != 1 {
+		v.Errorf("a step is one of go, file, dir and symlink, found %d of them: begin each with a dash of its own", len(m.Members()))
+		return s
 	}
-	if len(m.members) != 1 {
-		return s, n.errorf("a step is one of go, file, dir and symlink, found %d of them: begin each with a dash of its own", len(m.members))
-	}
-	s.Kind = StepKind(m.members[0].key)
-	inner := m.members[0].value
+	s.Kind = StepKind(m.Members()[0].Key)
+	inner := m.Members()[0].Value
 	switch s.Kind {
 	case KindGo:
-		m, err = inner.mapping("module", "package", "set", "to", "mode", "uid", "gid")
-		if err == nil {
-			s.Program, err = parseProgram(m)
-		}
+		m = inner.Mapping("module", "package", "set", "to", "mode", "uid", "gid")
+		s.Program = parseProgram(m)
 		s.Mode = 0o755
 	case KindFile:
-		m, err = inner.mapping("from", "content", "to", "mode", "uid", "gid")
-		if err == nil {
-			err = s.parseFile(m)
+		m = inner.Mapping("from", "content", "to", "mode", "uid", "gid")
+		from, content := m.Optional("from"), m.Optional("content")
+		if from.Present() == content.Present() {
+			inner.Errorf("a file takes exactly one of from (a path beside the recipe) and content")
 		}
+		s.From = from.Text(checkLocalPath)
+		s.Content, _ = content.Block()
 		s.Mode = 0o644
 	case KindDir:
-		m, err = inner.mapping("to", "mode", "uid", "gid")
+		m = inner.Mapping("to", "mode", "uid", "gid")
 		s.Mode = fs.ModeDir | 0o755
 	case KindSymlink:
-		m, err = inner.mapping("to", "target")
-		if err == nil {
-			s.Target, err = m.text("target", checkTarget)
-		}
+		m = inner.Mapping("to", "target")
+		s.Target = m.Need("target", "say where it leads").Text(checkTarget)
 		s.Mode = fs.ModeSymlink | 0o777
 	}
-	if err != nil {
-		return s, err
+	s.To = m.Need("to", "say where it goes, such as /usr/bin/server").Text(checkImagePath)
+	s.UID, s.GID = owner(m)
+	if mode := m.Optional("mode"); mode.Present() {
+		s.Mode = s.Mode.Type() | octal(mode)
 	}
-	if s.To, err = m.text("to", checkImagePath); err != nil {
-		return s, err
-	}
-	if s.UID, s.GID, err = owner(m); err != nil {
-		return s, err
-	}
-	if mode, ok := m.find("mode"); ok {
-		bits, err := mode.octal()
-		if err != nil {
-			return s, err
-		}
-		s.Mode = s.Mode.Type() | bits
-	}
-	return s, nil
-}
-
-func (s *Step) parseFile(m *mapping) (err error) {
-	_, from := m.find("from")
-	_, content := m.find("content")
-	if from == content {
-		return m.errorf("a file takes exactly one of from (a path beside the recipe) and content")
-	}
-	if s.From, err = m.optionalText("from", checkLocalPath); err != nil {
-		return err
-	}
-	s.Content, err = m.optionalText("content", func(string) error { return nil })
-	return err
+	return s
 }

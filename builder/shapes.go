@@ -13,6 +13,7 @@ import (
 	"github.com/vitrine-dev/vitrine/builder/measure"
 	"github.com/vitrine-dev/vitrine/builder/measure/simulated"
 	"github.com/vitrine-dev/vitrine/log/statement"
+	"github.com/vitrine-dev/vitrine/log/yamldoc"
 )
 
 // Machine is an entry of a recipe's shapes: a machine that the release states
@@ -50,126 +51,84 @@ const (
 
 var vmms = map[string]measure.VMM{"qemu": measure.VMMQEMU, "ec2": measure.VMMEC2, "gce": measure.VMMGCE}
 
-func (r *Recipe) parseShapes(m *mapping) error {
-	list, err := m.list("shapes", maxShapes)
-	if err != nil {
-		return err
-	}
+func (r *Recipe) parseShapes(v yamldoc.Value) {
 	seen := map[string]bool{}
-	for _, n := range list {
-		machine, err := parseMachine(n)
-		if err != nil {
-			return err
+	for _, item := range v.List(maxShapes) {
+		machine := parseMachine(item)
+		key := machine.Platform + "/" + machine.Name
+		if seen[key] {
+			item.Errorf("shapes: %s stands there twice: give each shape of a platform a name of its own", key)
 		}
-		if key := machine.Platform + "/" + machine.Name; seen[key] {
-			return n.errorf("shapes: %s stands there twice: give each shape of a platform a name of its own", key)
-		} else {
-			seen[key] = true
-		}
+		seen[key] = true
 		r.Shapes = append(r.Shapes, machine)
 	}
-	return nil
 }
 
-func parseMachine(n node) (s Machine, err error) {
-	m, err := n.mapping("name", "platform", "vars", "firmware", "vmm", "vcpus", "vcpuType", "guestFeatures", "guestPolicy")
-	if err != nil {
-		return s, err
-	}
-	if s.Name, err = m.text("name", checkName); err != nil {
-		return s, err
-	}
-	if s.Platform, err = m.text("platform", func(p string) error {
+func parseMachine(v yamldoc.Value) (s Machine) {
+	m := v.Mapping("name", "platform", "vars", "firmware", "vmm", "vcpus", "vcpuType", "guestFeatures", "guestPolicy")
+	s.Name = m.Need("name", "give the shape a name").Text(statement.CheckName)
+	s.Platform = m.Need("platform", "write tpm or sev-snp").Text(func(p string) error {
 		if p != measure.PlatformTPM && p != measure.PlatformSNP {
 			return fmt.Errorf("%q is not a platform that can be predicted: write tpm or sev-snp", p)
 		}
 		return nil
-	}); err != nil {
-		return s, err
-	}
+	})
 	key, other := "vars", "firmware"
 	if s.Platform == measure.PlatformSNP {
 		key, other = other, key
 	}
-	if wrong, ok := m.find(other); ok {
-		return s, wrong.errorf("%s: platform %s takes %s", other, s.Platform, key)
+	if wrong := m.Optional(other); wrong.Present() {
+		wrong.Errorf("%s: platform %s takes %s", other, s.Platform, key)
 	}
-	source, err := m.need(key)
-	if err != nil {
-		return s, err
-	}
-	if s.Firmware, err = parseFirmware(source, s.Platform == measure.PlatformSNP); err != nil {
-		return s, err
-	}
+	s.Firmware = parseFirmware(m.Need(key, "say where it is taken from"), s.Platform == measure.PlatformSNP)
 	if s.Platform == measure.PlatformTPM {
 		for _, k := range []string{"vmm", "vcpus", "vcpuType", "guestFeatures", "guestPolicy"} {
-			if wrong, ok := m.find(k); ok {
-				return s, wrong.errorf("%s: it decides no register of platform tpm that is predicted: remove it", k)
+			if wrong := m.Optional(k); wrong.Present() {
+				wrong.Errorf("%s: it decides no register of platform tpm that is predicted: remove it", k)
 			}
 		}
-		return s, nil
+		return s
 	}
-	return s, s.parseSNP(m)
+	s.parseSNP(m)
+	return s
 }
 
-func (s *Machine) parseSNP(m *mapping) error {
-	if _, err := m.text("vmm", func(v string) (err error) {
+func (s *Machine) parseSNP(m yamldoc.Mapping) {
+	m.Need("vmm", "write qemu, ec2 or gce").Text(func(v string) error {
 		var ok bool
 		if s.VMM, ok = vmms[v]; !ok {
-			err = fmt.Errorf("%q is not a VMM: write qemu, ec2 or gce", v)
+			return fmt.Errorf("%q is not a VMM: write qemu, ec2 or gce", v)
 		}
-		return err
-	}); err != nil {
-		return err
-	}
-	if _, err := m.need("vcpus"); err != nil {
-		return err
-	}
-	vcpus, err := m.integer("vcpus", 0, 1, 4096)
-	if err != nil {
-		return err
-	}
-	s.VCPUs = int(vcpus)
-	if s.VCPUType, err = m.text("vcpuType", func(t string) error {
+		return nil
+	})
+	s.VCPUs = int(m.Need("vcpus", "write how many the machine has").Integer(1, 4096))
+	s.VCPUType = m.Need("vcpuType", "write QEMU's name of the processor, such as EPYC-v4").Text(func(t string) error {
 		_, err := measure.VCPUSignature(t)
 		return err
-	}); err != nil {
-		return err
+	})
+	s.GuestFeatures = 1
+	if features := m.Optional("guestFeatures"); features.Present() {
+		s.GuestFeatures = uint64(features.Integer(1, 1<<53-1))
 	}
-	features, err := m.integer("guestFeatures", 1, 1, 1<<53-1)
-	if err != nil {
-		return err
-	}
-	s.GuestFeatures = uint64(features)
-	_, err = m.text("guestPolicy", func(p string) (err error) {
+	m.Need("guestPolicy", `write 16 hex digits, such as "0000000000030000"`).Text(func(p string) (err error) {
 		if len(p) != 16 {
 			return fmt.Errorf("%q is not 16 hex digits: 0000000000030000 allows SMT and nothing else", p)
 		}
 		s.GuestPolicy, err = strconv.ParseUint(p, 16, 64)
 		return err
 	})
-	return err
 }
 
-func parseFirmware(n node, mayBeSimulated bool) (s FirmwareSource, err error) {
-	m, err := n.mapping("package", "path", "file", "simulated")
-	if err != nil {
-		return s, err
-	}
-	if s.Package, err = m.optionalText("package", checkPackage); err != nil {
-		return s, err
-	}
-	if s.Path, err = m.optionalText("path", checkLocalPath); err != nil {
-		return s, err
-	}
-	if s.File, err = m.optionalText("file", checkLocalPath); err != nil {
-		return s, err
-	}
-	if s.Simulated, err = m.boolean("simulated"); err != nil {
-		return s, err
+func parseFirmware(v yamldoc.Value, mayBeSimulated bool) FirmwareSource {
+	m := v.Mapping("package", "path", "file", "simulated")
+	s := FirmwareSource{
+		Package:   m.Optional("package").Text(checkPackage),
+		Path:      m.Optional("path").Text(checkLocalPath),
+		File:      m.Optional("file").Text(checkLocalPath),
+		Simulated: m.Optional("simulated").Boolean(),
 	}
 	if (s.Package == "") != (s.Path == "") {
-		return s, n.errorf("a package goes with a path: name the file that is taken of it")
+		v.Errorf("a package goes with a path: name the file that is taken of it")
 	}
 	sources := 0
 	for _, given := range []bool{s.Package != "", s.File != "", s.Simulated} {
@@ -179,11 +138,11 @@ func parseFirmware(n node, mayBeSimulated bool) (s FirmwareSource, err error) {
 	}
 	switch {
 	case sources != 1:
-		return s, n.errorf("expected exactly one of package with path, file, and simulated: true")
+		v.Errorf("expected exactly one of package with path, file, and simulated: true")
 	case s.Simulated && !mayBeSimulated:
-		return s, n.errorf("simulated: there is no simulated firmware for this platform")
+		v.Errorf("simulated: there is no simulated firmware for this platform")
 	}
-	return s, nil
+	return s
 }
 
 // Measurements predicts what each shape of the recipe measures of the image,
@@ -199,7 +158,7 @@ func (o *Output) Measurements(ctx context.Context, in Inputs, cache Cache) ([]st
 		return nil, err
 	}
 	if err := lock.matchRecipe(recipe); err != nil {
-		return nil, &FormatError{"image.lock", 1, err.Error()}
+		return nil, &FormatError{File: "image.lock", Line: 1, Detail: err.Error()}
 	}
 	if len(recipe.Shapes) == 0 {
 		return nil, fmt.Errorf("predicting registers: the recipe names no shape: list under shapes the machines that the image is for")

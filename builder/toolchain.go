@@ -77,7 +77,7 @@ func (t Toolchain) prepare(work string) (Toolchain, error) {
 	for _, e := range t.Environment {
 		name, _, _ := strings.Cut(e, "=")
 		if !slices.Contains(networkVariables, name) {
-			return t, fmt.Errorf("running Go: the variable %s is not for reaching the module proxy: leave it out (taken: %s)", name, list(networkVariables))
+			return t, fmt.Errorf("running Go: the variable %s is not for reaching the module proxy: leave it out (taken: %s)", name, strings.Join(networkVariables, ", "))
 		}
 	}
 	return t, nil
