@@ -1,9 +1,11 @@
 package verifier
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/vitrine-dev/vitrine/log/receipt"
@@ -140,6 +142,10 @@ func (l *lazy[T]) get(f func() (T, *hardware.Rejection)) (T, *hardware.Rejection
 	return l.value, l.reject
 }
 
+// attempts bounds how often a verdict is begun anew because somebody else with
+// the same State learned, in the meantime, what contradicts it.
+const attempts = 8
+
 func appraise(ctx context.Context, in Input, opts Options, list []check, historical bool) (*Verdict, error) {
 	if opts.Policy == nil {
 		return nil, hardware.Refuse("policy/missing", "no policy was given; nothing can be decided without one")
@@ -147,10 +153,29 @@ func appraise(ctx context.Context, in Input, opts Options, list []check, histori
 	if in.Document == nil {
 		return nil, hardware.Refuse("evidence/missing", "no evidence document was given")
 	}
-	a := &appraisal{
-		in: in, doc: in.Document, policy: opts.Policy,
-		now: opts.now().UTC(), state: opts.State, historical: historical,
+	for range attempts {
+		a := &appraisal{
+			in: in, doc: in.Document, policy: opts.Policy,
+			now: opts.now().UTC(), state: opts.State, historical: historical,
+		}
+		v, err := a.verdict(ctx, list)
+		if errors.Is(err, errOvertaken) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if v.Rejection != nil {
+			return v, v.Rejection
+		}
+		return v, nil
 	}
+	return nil, fmt.Errorf("%w, %d times in a row; ask again", errOvertaken, attempts)
+}
+
+// verdict goes through the list once. It is errOvertaken if what was accepted
+// has to be judged again.
+func (a *appraisal) verdict(ctx context.Context, list []check) (*Verdict, error) {
 	a.memory.init()
 	if a.state != nil {
 		m, err := a.state.View()
@@ -160,7 +185,7 @@ func appraise(ctx context.Context, in Input, opts Options, list []check, histori
 		a.memory = m
 	}
 
-	v := &Verdict{Policy: a.policy.Name, Time: a.now.Truncate(time.Second), Historical: historical}
+	v := &Verdict{Policy: a.policy.Name, Time: a.now.Truncate(time.Second), Historical: a.historical}
 	for _, c := range list {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -194,9 +219,6 @@ func appraise(ctx context.Context, in Input, opts Options, list []check, histori
 		a.note("%v", err)
 	}
 	v.Notes = a.notes
-	if v.Rejection != nil {
-		return v, v.Rejection
-	}
 	return v, nil
 }
 
@@ -229,29 +251,38 @@ func (a *appraisal) release() (*signedRelease, *hardware.Rejection) {
 	})
 }
 
+// errOvertaken says that a verdict rests on less than what is remembered by now.
+var errOvertaken = errors.New("what this client remembers changed while evidence was judged by it")
+
 // remember tells the State what was seen. What a log, a channel or a withdrawer
 // signed is remembered whatever the verdict, as far as the checks came; a
 // security epoch becomes the floor only when everything about its release was
 // accepted.
+//
+// Two verdicts that are given at the same time have not seen each other's, so
+// that one could accept what contradicts the other: whatever was accepted is
+// held against the memory once more, in the step that changes it.
 func (a *appraisal) remember(v *Verdict) error {
 	if a.state == nil || a.historical {
 		return nil
 	}
 	seen, _ := a.observations()
 	var full error
+	overtaken := false
 	err := a.state.Update(func(m *Memory) {
+		full = nil
+		overtaken = a.overtakenBy(m, seen, v)
+		if overtaken && v.Rejection == nil {
+			return
+		}
 		for _, o := range seen {
 			if o.fork {
 				continue // kept as evidence, and never the history to compare with
 			}
-			m.remember(o.vkey, o.checkpoint.Size, o.checkpoint.Note)
+			m.remember(o.vkey, o.checkpoint.Size, o.checkpoint.Note, !o.freshness.IsZero())
 			m.Newest = max(m.Newest, o.freshness.Unix())
 		}
-		for _, leaf := range a.withdrawn {
-			if err := m.withdraw(a.policy.Product, leaf); err != nil {
-				full = err
-			}
-		}
+		full = m.withdraw(a.policy.Product, a.withdrawn)
 		if a.channel != nil {
 			key := a.channelKey()
 			if a.channel.Sequence > m.Channels[key].Sequence {
@@ -265,5 +296,29 @@ func (a *appraisal) remember(v *Verdict) error {
 	if err := errors.Join(err, full); err != nil {
 		return fmt.Errorf("remembering what was seen: %w", err)
 	}
+	if overtaken && v.Rejection == nil {
+		return errOvertaken
+	}
 	return nil
+}
+
+// overtakenBy reports whether m has changed from what this verdict was judged
+// by, so that a check might now refuse it.
+func (a *appraisal) overtakenBy(m *Memory, seen []observation, v *Verdict) bool {
+	product, channel := a.policy.Product, a.channelKey()
+	for _, o := range seen {
+		now := m.at(o.vkey, o.checkpoint.Size)
+		if now != nil && !bytes.Equal(now, a.memory.at(o.vkey, o.checkpoint.Size)) && !sameRoot(now, o.checkpoint.Note) {
+			return true
+		}
+	}
+	if a.channel != nil && m.Channels[channel] != a.memory.Channels[channel] && m.Channels[channel] != *a.channel {
+		return true
+	}
+	if m.Epochs[product] != a.memory.Epochs[product] && v.Release != nil && v.Release.SecurityEpoch < m.Epochs[product] {
+		return true
+	}
+	return slices.ContainsFunc(m.Withdrawals[product], func(leaf []byte) bool {
+		return !slices.ContainsFunc(a.memory.Withdrawals[product], func(known []byte) bool { return bytes.Equal(known, leaf) })
+	})
 }

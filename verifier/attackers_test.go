@@ -77,7 +77,7 @@ func rememberThisTree(s *scene, forked int) {
 		seen = forkedTree(rehearsal, rehearsal.log.size())
 	}
 	note := seen.checkpoint(s.t, t0.Add(-2*time.Hour), "w2")
-	update(s, func(m *Memory) { m.remember(s.policy.Logs[0].LogVerifierKey(), seen.size(), note) })
+	update(s, func(m *Memory) { m.remember(s.policy.Logs[0].LogVerifierKey(), seen.size(), note, false) })
 }
 
 func update(s *scene, f func(*Memory)) {
@@ -85,6 +85,22 @@ func update(s *scene, f func(*Memory)) {
 	if err := s.state.Update(f); err != nil {
 		s.t.Fatal(err)
 	}
+}
+
+// learning is a State of which somebody else makes use between View and Update,
+// once.
+type learning struct {
+	State
+	between func(*Memory)
+}
+
+func (l *learning) View() (Memory, error) {
+	m, err := l.State.View()
+	if f := l.between; err == nil && f != nil {
+		l.between = nil
+		err = l.State.Update(f)
+	}
+	return m, err
 }
 
 func channelIn(s *scene) *statement.Channel {

@@ -389,6 +389,31 @@ var attacks = []attack{
 		},
 	},
 	{
+		// It would outdate every withdrawal that is still to be written.
+		name: "a reinstatement from the future", code: "current/withdrawn", only: "withdrawals",
+		arrange: func(s *scene) {
+			withdraw(s, releaseID(s), nil)
+			reinstate(s, 3*time.Hour+receipt.Tolerance)
+		},
+		attack: func(s *scene) {
+			w := s.withdrawals[1].statement.Predicate.(*statement.Withdrawal)
+			w.Since = w.Since.Add(time.Second)
+		},
+	},
+	{
+		// It may have been logged by the measure of another policy.
+		name: "a reinstatement that is only remembered", code: "current/withdrawn", only: "withdrawals",
+		arrange: func(s *scene) {
+			withdraw(s, releaseID(s), nil)
+			reinstate(s, time.Hour)
+		},
+		attack: func(s *scene) {
+			leaf := s.leaf(s.withdrawals[1])
+			s.withdrawals = s.withdrawals[:1]
+			update(s, func(m *Memory) { m.Withdrawals["hello-inference"] = [][]byte{leaf} })
+		},
+	},
+	{
 		name: "a reinstatement by the publisher", code: "current/withdrawn", only: "withdrawals",
 		attack: func(s *scene) {
 			withdraw(s, releaseID(s), nil)

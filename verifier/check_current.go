@@ -129,7 +129,9 @@ func judgeWithdrawals(_ context.Context, a *appraisal) finding {
 		}
 		if w.Product == a.policy.Product {
 			all = append(all, *w)
-			a.withdrawn = append(a.withdrawn, w.leaf)
+			if !w.Reinstates {
+				a.withdrawn = append(a.withdrawn, w.leaf)
+			}
 		}
 	}
 	for _, leaf := range a.memory.Withdrawals[a.policy.Product] {
@@ -137,12 +139,12 @@ func judgeWithdrawals(_ context.Context, a *appraisal) finding {
 		if err != nil {
 			return fail("current/withdrawal-malformed", "a withdrawal that this client remembers: %v", err)
 		}
-		if w, err := a.withdrawalOf(s); err == nil {
+		if w, err := a.withdrawalOf(s); err == nil && !w.Reinstates {
 			all = append(all, *w)
 		}
 	}
 	for _, w := range all {
-		if w.Reinstates || reinstated(w, all) {
+		if w.Reinstates || a.reinstated(w, all) {
 			continue
 		}
 		if what := a.hit(w, rel); what != "" {
@@ -191,10 +193,12 @@ func (a *appraisal) withdrawalOf(s *statement.Signed) (*withdrawal, error) {
 }
 
 // reinstated reports whether a later statement takes exactly this withdrawal
-// back. In doubt (the same instant) the withdrawal stands.
-func reinstated(w withdrawal, all []withdrawal) bool {
+// back. In doubt (the same instant) the withdrawal stands, and a reinstatement
+// that is dated ahead takes nothing back yet: it would outdate withdrawals that
+// nobody has written.
+func (a *appraisal) reinstated(w withdrawal, all []withdrawal) bool {
 	return slices.ContainsFunc(all, func(r withdrawal) bool {
-		return r.Reinstates && r.Since.After(w.Since) &&
+		return r.Reinstates && r.Since.After(w.Since) && !r.Since.After(a.now.Add(receipt.Tolerance)) &&
 			sameSet(digests(r.subjects), digests(w.subjects)) && sameSet(values(r.Registers), values(w.Registers))
 	})
 }

@@ -1,8 +1,8 @@
 package verifier
 
 import (
+	"cmp"
 	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -13,6 +13,9 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/vitrine-dev/vitrine/log/receipt"
+	"github.com/vitrine-dev/vitrine/log/statement"
 )
 
 // State is what a client remembers from one verdict to the next, so that a log
@@ -32,8 +35,9 @@ type State interface {
 // Bounds of what is remembered. A log whose key is in the policy could fill
 // the memory, so each part of it ends somewhere.
 const (
-	maxCheckpoints = 64  // for each log, newest kept
+	maxCheckpoints = 64  // for each log
 	maxWithdrawals = 512 // for each product
+	maxForks       = 64
 	maxStateBytes  = 64 << 20
 )
 
@@ -44,7 +48,8 @@ type Memory struct {
 	Checkpoints map[string][]Remembered `json:"checkpoints"`
 	// Channels by product and name, as "product/name".
 	Channels map[string]ChannelSeen `json:"channels"`
-	// Withdrawals and reinstatements (leaves) by product.
+	// Withdrawals (leaves) by product. Reinstatements are not among them: one
+	// counts where its receipt is, by the logs of the policy at hand.
 	Withdrawals map[string][][]byte `json:"withdrawals"`
 	// Epochs holds the highest accepted security epoch by product.
 	Epochs map[string]int64 `json:"epochs"`
@@ -57,6 +62,8 @@ type Memory struct {
 type Remembered struct {
 	Size int64  `json:"size"`
 	Note []byte `json:"note"` // signed note, exact bytes
+	// Witnessed: a quorum cosigned it as well.
+	Witnessed bool `json:"witnessed,omitempty"`
 }
 
 // ChannelSeen is the newest channel statement that counted.
@@ -89,29 +96,78 @@ func (m *Memory) init() {
 }
 
 // remember adds a checkpoint unless one of its size is there already: the
-// first one seen is the one that later ones are held against.
-func (m *Memory) remember(vkey string, size int64, note []byte) {
+// first one seen is the one that later ones are held against. It is false if
+// that one has another root, and nothing is changed then.
+//
+// Where there are too many, the smallest go, and before any that a quorum
+// cosigned those that the log alone signed: a log could sign any number of
+// sizes to have a client forget the one that it means to fork.
+func (m *Memory) remember(vkey string, size int64, note []byte, witnessed bool) bool {
 	list := m.Checkpoints[vkey]
-	if slices.ContainsFunc(list, func(r Remembered) bool { return r.Size == size }) {
-		return
+	if i := slices.IndexFunc(list, func(r Remembered) bool { return r.Size == size }); i >= 0 {
+		if !sameRoot(list[i].Note, note) {
+			return false
+		}
+		if witnessed && !list[i].Witnessed {
+			list[i] = Remembered{Size: size, Note: note, Witnessed: true}
+		}
+		return true
 	}
-	list = append(list, Remembered{Size: size, Note: note})
-	slices.SortFunc(list, func(a, b Remembered) int { return int(min(max(a.Size-b.Size, -1), 1)) })
-	if len(list) > maxCheckpoints {
-		list = list[len(list)-maxCheckpoints:]
-	}
-	m.Checkpoints[vkey] = list
+	list = append(list, Remembered{Size: size, Note: note, Witnessed: witnessed})
+	slices.SortFunc(list, func(a, b Remembered) int {
+		switch {
+		case a.Witnessed && !b.Witnessed:
+			return 1
+		case b.Witnessed && !a.Witnessed:
+			return -1
+		}
+		return cmp.Compare(a.Size, b.Size)
+	})
+	m.Checkpoints[vkey] = list[max(0, len(list)-maxCheckpoints):]
+	return true
 }
 
-func (m *Memory) withdraw(product string, leaf []byte) error {
+// at returns the note of a size, nil if none is remembered.
+func (m *Memory) at(vkey string, size int64) []byte {
+	for _, r := range m.Checkpoints[vkey] {
+		if r.Size == size {
+			return r.Note
+		}
+	}
+	return nil
+}
+
+func sameRoot(a, b []byte) bool {
+	_, _, x, errX := receipt.ParseNote(a)
+	_, _, y, errY := receipt.ParseNote(b)
+	return errX == nil && errY == nil && x == y
+}
+
+// withdraw adds withdrawals. The same one under another signature is the same:
+// of an ECDSA signature anybody can make a second one.
+func (m *Memory) withdraw(product string, leaves [][]byte) error {
 	list := m.Withdrawals[product]
-	if slices.ContainsFunc(list, func(l []byte) bool { return string(l) == string(leaf) }) {
-		return nil
+	known := map[statement.ID]bool{}
+	for _, leaf := range list {
+		if s, err := statement.Parse(leaf); err == nil {
+			known[s.ID] = true
+		}
 	}
-	if len(list) >= maxWithdrawals {
-		return fmt.Errorf("more than %d withdrawals of %s are remembered; begin a new state folder", maxWithdrawals, product)
+	for _, leaf := range leaves {
+		s, err := statement.Parse(leaf)
+		if err != nil {
+			return fmt.Errorf("a withdrawal to be remembered: %w", err)
+		}
+		if known[s.ID] {
+			continue
+		}
+		if len(list) >= maxWithdrawals {
+			return fmt.Errorf("more than %d withdrawals of %s are remembered; begin a new state folder", maxWithdrawals, product)
+		}
+		known[s.ID] = true
+		list = append(list, leaf)
+		m.Withdrawals[product] = list
 	}
-	m.Withdrawals[product] = append(list, leaf)
 	return nil
 }
 
@@ -143,7 +199,7 @@ func (s *MemoryState) Update(f func(*Memory)) error {
 func (s *MemoryState) KeepFork(f Fork) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(s.forks) < maxCheckpoints {
+	if len(s.forks) < maxForks {
 		s.forks = append(s.forks, f)
 	}
 	return "memory", nil
@@ -237,6 +293,10 @@ func (s *DirState) Update(f func(*Memory)) error {
 	if err != nil {
 		return err
 	}
+	if len(b) > maxStateBytes {
+		// Written, it could never be read again.
+		return fmt.Errorf("remembering what was seen: it would take more than %d bytes; use a folder of its own for each policy", maxStateBytes)
+	}
 	if err := writeFile(filepath.Join(s.dir, "state.json"), b); err != nil {
 		return fmt.Errorf("remembering what was seen: %w", err)
 	}
@@ -244,21 +304,38 @@ func (s *DirState) Update(f func(*Memory)) error {
 }
 
 // KeepFork implements [State]: the two signed notes become two files whose
-// names say the log's size, so that anybody can check them with its key.
+// names say the log's size, so that anybody can check them with its key. A log
+// can fork as often as it likes; a disk ends somewhere.
 func (s *DirState) KeepFork(f Fork) (string, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	dir := filepath.Join(s.dir, "forks")
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("keeping the evidence of a fork: %w", err)
 	}
-	name := func(i int) string {
-		return filepath.Join(dir, fmt.Sprintf("%s-%d-%s.note", fileName(f.Origin), f.Size, shortHash(f.Notes[i])))
+	kept, err := os.ReadDir(dir)
+	if err != nil {
+		return "", fmt.Errorf("keeping the evidence of a fork: %w", err)
+	}
+	var names [2]string
+	missing := 0
+	for i, note := range f.Notes {
+		hash := sha256.Sum256(note)
+		name := fmt.Sprintf("%s-%d-%x.note", fileName(f.Origin), f.Size, hash[:16])
+		names[i] = filepath.Join(dir, name)
+		if !slices.ContainsFunc(kept, func(e fs.DirEntry) bool { return e.Name() == name }) {
+			missing++
+		}
+	}
+	if len(kept)+missing > 2*maxForks {
+		return "", fmt.Errorf("keeping the evidence of a fork: %s holds %d files already; move them away", dir, len(kept))
 	}
 	for i, note := range f.Notes {
-		if err := writeFile(name(i), note); err != nil {
+		if err := writeFile(names[i], note); err != nil {
 			return "", fmt.Errorf("keeping the evidence of a fork: %w", err)
 		}
 	}
-	return name(0) + " and " + name(1), nil
+	return names[0] + " and " + names[1], nil
 }
 
 // fileName makes a file's name of a log's origin, which may hold slashes.
@@ -302,9 +379,3 @@ func writeFile(name string, b []byte) error {
 
 // newest is the instant before which now cannot be.
 func (m *Memory) newest() time.Time { return time.Unix(m.Newest, 0).UTC() }
-
-// shortHash tells files of one fork apart.
-func shortHash(b []byte) string {
-	h := sha256.Sum256(b)
-	return hex.EncodeToString(h[:4])
-}

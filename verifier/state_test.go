@@ -2,15 +2,22 @@ package verifier
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/vitrine-dev/vitrine/log/receipt"
+	"github.com/vitrine-dev/vitrine/log/statement"
 	"github.com/vitrine-dev/vitrine/node/evidence"
+	"github.com/vitrine-dev/vitrine/verifier/hardware"
 )
 
 // states are the implementations of State, which behave alike.
@@ -104,28 +111,208 @@ func TestForkIsKept(t *testing.T) {
 	}
 }
 
+// head is the form of a checkpoint; nothing in it is signed.
+func head(size int64, root string) []byte {
+	hash := sha256.Sum256([]byte(root))
+	return fmt.Appendf(nil, "log.test\n%d\n%s\n\n— log.test AAAAAAAA\n", size, base64.StdEncoding.EncodeToString(hash[:]))
+}
+
 func TestMemoryIsBounded(t *testing.T) {
 	var m Memory
 	m.init()
-	for i := range int64(3 * maxCheckpoints) {
-		m.remember("log", i, []byte(fmt.Sprint(i)))
-		m.remember("log", i, []byte("another of the same size"))
-	}
-	list := m.Checkpoints["log"]
-	if len(list) != maxCheckpoints || list[0].Size != 2*maxCheckpoints || string(list[0].Note) != fmt.Sprint(2*maxCheckpoints) {
-		t.Errorf("%d checkpoints, the first %v", len(list), list[0])
-	}
-	for i := range maxWithdrawals {
-		if err := m.withdraw("p", []byte(fmt.Sprint(i))); err != nil {
-			t.Fatal(err)
+	for i := int64(1); i <= 3*maxCheckpoints; i++ {
+		if !m.remember("log", i, head(i, "a"), false) || !m.remember("log", i, head(i, "a"), false) {
+			t.Fatalf("checkpoint %d contradicts itself", i)
+		}
+		if m.remember("log", i, head(i, "b"), true) {
+			t.Errorf("another root of size %d contradicts nothing", i)
 		}
 	}
-	if err := m.withdraw("p", []byte("0")); err != nil {
-		t.Errorf("one that is known already: %v", err)
+	list := m.Checkpoints["log"]
+	if len(list) != maxCheckpoints || list[0].Size != 2*maxCheckpoints+1 || !bytes.Equal(list[0].Note, head(2*maxCheckpoints+1, "a")) {
+		t.Errorf("%d checkpoints, the first %v", len(list), list[0])
+	}
+
+	s := newScene(t)
+	var leaves [][]byte
+	for i := range maxWithdrawals + 1 {
+		w := withdraw(s, statement.DigestOf([]byte(fmt.Sprint(i))), nil)
+		leaves = append(leaves, s.leaf(*w))
+	}
+	if err := m.withdraw("p", leaves[:maxWithdrawals]); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.withdraw("p", leaves[:1]); err != nil || len(m.Withdrawals["p"]) != maxWithdrawals {
+		t.Errorf("one that is known already: %v, %d remembered", err, len(m.Withdrawals["p"]))
+	}
+	// Anybody can put another signature beside a payload, and an ECDSA one that
+	// verifies.
+	forged := s.withdrawals[0]
+	forged.forged = true
+	if err := m.withdraw("p", [][]byte{s.leaf(forged)}); err != nil || len(m.Withdrawals["p"]) != maxWithdrawals {
+		t.Errorf("one that is known under another signature: %v, %d remembered", err, len(m.Withdrawals["p"]))
 	}
 	// To forget a withdrawal would be to accept what was withdrawn.
-	if err := m.withdraw("p", []byte("one more")); err == nil {
+	if err := m.withdraw("p", leaves[maxWithdrawals:]); err == nil {
 		t.Error("there is no bound")
+	}
+}
+
+// TestLogCannotFlushTheMemory: a log that signs sizes without end does not make
+// a client forget a checkpoint that witnesses cosigned, and so what it forks.
+func TestLogCannotFlushTheMemory(t *testing.T) {
+	s := newScene(t)
+	if _, err := s.appraise(checks); err != nil {
+		t.Fatal(err)
+	}
+	size, history := s.log.size(), s.log
+	log := key("log")
+	flood := newScene(t)
+	flood.state = s.state
+	flood.edit = func(d *evidence.Document) {
+		for i := range int64(2 * maxCheckpoints) {
+			text := fmt.Sprintf("%s\n%d\n%s\n", origin, 1<<40+i, base64.StdEncoding.EncodeToString(make([]byte, 32)))
+			note := text + "\n" + signatureLine(origin, algLog, log.Public().(ed25519.PublicKey), ed25519.Sign(log, []byte(text)))
+			r := receipt.Transparent{Leaf: []byte("{}"), Receipts: []string{string(receipt.FormatProof(0, nil, []byte(note)))}}
+			raw := must[[]byte](t)(r.Marshal())
+			if i%2 == 0 {
+				d.Rebuilds = append(d.Rebuilds[:min(len(d.Rebuilds), 63)], raw)
+			} else {
+				d.Withdrawals = append(d.Withdrawals[:min(len(d.Withdrawals), 63)], raw)
+			}
+		}
+	}
+	_, err := flood.appraise(checks)
+	wantCode(t, err, "current/withdrawal-malformed")
+	if n := len(must[Memory](t)(s.state.View()).Checkpoints[s.policy.Logs[0].LogVerifierKey()]); n != maxCheckpoints {
+		t.Errorf("%d checkpoints are remembered", n)
+	}
+
+	fork := newScene(t)
+	fork.state = s.state
+	fork.edit = func(d *evidence.Document) {
+		forked := forkedTree(&scene{t: t, log: history}, size)
+		d.Rebuilds[0] = editTransparent(fork, d.Rebuilds[0], func(tr *receipt.Transparent) {
+			tr.Receipts = append(tr.Receipts, forked.receipt(t, 0, forked.checkpoint(t, fork.cosigned, "w1", "w2")))
+		})
+	}
+	_, err = fork.appraise(checks)
+	wantCode(t, err, "receipt/fork")
+}
+
+// TestWitnessedLater: what the log alone had signed becomes worth keeping when a
+// quorum cosigns it.
+func TestWitnessedLater(t *testing.T) {
+	var m Memory
+	m.init()
+	m.remember("log", 5, head(5, "a"), false)
+	m.remember("log", 5, append(head(5, "a"), "— w1 AAAAAAAA\n"...), true)
+	m.remember("log", 5, head(5, "a"), false)
+	if list := m.Checkpoints["log"]; len(list) != 1 || !list[0].Witnessed || !strings.Contains(string(list[0].Note), "w1") {
+		t.Errorf("remembered %v", list)
+	}
+}
+
+// TestForksAreBounded: a log can fork as often as it likes.
+func TestForksAreBounded(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "state")
+	state := must[*DirState](t)(OpenDir(dir))
+	fork := func(i int) Fork {
+		return Fork{"log.test", 7, [2][]byte{head(7, "a"), head(7, fmt.Sprint(i))}}
+	}
+	n := 0
+	for ; n < 3*maxForks; n++ {
+		if _, err := state.KeepFork(fork(n)); err != nil {
+			break
+		}
+	}
+	files := must[[]string](t)(filepath.Glob(filepath.Join(dir, "forks", "*")))
+	if len(files) != 2*maxForks || n != 2*maxForks-1 {
+		t.Errorf("%d forks in %d files were kept", n, len(files))
+	}
+	if _, err := state.KeepFork(fork(0)); err != nil {
+		t.Errorf("one that is kept already: %v", err)
+	}
+	if _, err := state.KeepFork(fork(n)); err == nil || !strings.Contains(err.Error(), "move them away") {
+		t.Errorf("one more: %v", err)
+	}
+}
+
+// TestOvertaken: two verdicts at the same time have not seen each other's. What
+// one has learned by the time that the other is to be remembered counts for it.
+func TestOvertaken(t *testing.T) {
+	rehearsal := newScene(t)
+	rehearsal.document()
+	forked := forkedTree(rehearsal, rehearsal.log.size())
+	vkey := rehearsal.policy.Logs[0].LogVerifierKey()
+	withdrawn := rehearsal.leaf(*withdraw(rehearsal, releaseID(rehearsal), nil))
+	other := rehearsal.leaf(*withdraw(rehearsal, statement.DigestOf([]byte("other")), nil))
+
+	tests := []struct {
+		name  string
+		code  hardware.Code // empty: accepted all the same
+		learn func(*Memory)
+	}{
+		{"nothing", "", nil},
+		{"another history", "receipt/fork", func(m *Memory) {
+			m.remember(vkey, forked.size(), forked.checkpoint(t, t0.Add(-2*time.Hour), "w1"), false)
+		}},
+		{"a later channel statement", "current/channel-rollback", func(m *Memory) {
+			m.Channels["hello-inference/stable"] = ChannelSeen{Sequence: 2, Identity: "later"}
+		}},
+		{"another channel statement of that number", "current/channel-fork", func(m *Memory) {
+			m.Channels["hello-inference/stable"] = ChannelSeen{Sequence: 1, Identity: "another"}
+		}},
+		{"an epoch", "current/epoch", func(m *Memory) { m.Epochs["hello-inference"] = 4 }},
+		{"a withdrawal", "current/withdrawn", func(m *Memory) { m.Withdrawals["hello-inference"] = [][]byte{withdrawn} }},
+		{"a withdrawal of something else", "", func(m *Memory) { m.Withdrawals["hello-inference"] = [][]byte{other} }},
+	}
+	for _, tt := range tests {
+		for name, open := range states {
+			t.Run(tt.name+" in "+name, func(t *testing.T) {
+				s := newScene(t)
+				s.state = &learning{State: open(t), between: tt.learn}
+				v, err := s.appraise(checks)
+				if tt.code != "" {
+					wantCode(t, err, tt.code)
+				} else if err != nil {
+					t.Errorf("%v\n%s", err, lines(v))
+				}
+			})
+		}
+	}
+}
+
+// TestOvertakenForEver: a memory that never holds still gives no verdict.
+func TestOvertakenForEver(t *testing.T) {
+	s := newScene(t)
+	s.state = contradicting{}
+	if v, err := s.appraise(checks); v != nil || !errors.Is(err, errOvertaken) {
+		t.Errorf("got %v, %v", v, err)
+	}
+}
+
+// contradicting remembers nothing when it is asked, and a later epoch when it is
+// told something.
+type contradicting struct{ brokenState }
+
+func (contradicting) Update(f func(*Memory)) error {
+	m := Memory{Epochs: map[string]int64{"hello-inference": 9}}
+	m.init()
+	f(&m)
+	return nil
+}
+
+// TestLargeState: a file that could not be read again is not written.
+func TestLargeState(t *testing.T) {
+	dir := t.TempDir()
+	state := must[*DirState](t)(OpenDir(dir))
+	err := state.Update(func(m *Memory) { m.Withdrawals["p"] = [][]byte{make([]byte, maxStateBytes)} })
+	if err == nil || !strings.Contains(err.Error(), "a folder of its own") {
+		t.Errorf("got %v", err)
+	}
+	if _, err := OpenDir(dir); err != nil {
+		t.Error(err)
 	}
 }
 
