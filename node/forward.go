@@ -82,14 +82,6 @@ func newForwarder(upstream *url.URL, logger *slog.Logger) *forwarder {
 			r.SetURL(target)
 			stripHeader(r.Out.Header)
 		},
-		ModifyResponse: func(response *http.Response) error {
-			if response.StatusCode == http.StatusSwitchingProtocols {
-				// ReverseProxy would hand the connection over, out of every
-				// bound, also where nobody asked for it.
-				return errors.New("the upstream switches protocols")
-			}
-			return nil
-		},
 		Transport:     transport,
 		FlushInterval: -1,                         // each chunk as it comes
 		ErrorLog:      log.New(io.Discard, "", 0), // may quote the upstream
