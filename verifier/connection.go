@@ -143,12 +143,16 @@ func ask(ctx context.Context, conn *tls.Conn, host string, nonce *[32]byte) (doc
 	if err := req.Write(conn); err != nil {
 		return nil, false, hardware.Refuse("node/unreachable", "asking %s for evidence: %v", host, err)
 	}
-	r := bufio.NewReader(io.LimitReader(conn, evidence.MaxDocumentBytes+maxHeaderBytes))
+	// The header is bounded by itself: it is kept line by line, and many short
+	// lines take a hundred times their bytes.
+	limited := &io.LimitedReader{R: conn, N: maxHeaderBytes}
+	r := bufio.NewReader(limited)
 	resp, err := http.ReadResponse(r, req)
 	if err != nil {
 		return nil, false, hardware.Refuse("node/bad-answer", "%s did not answer in HTTP: %v", host, err)
 	}
 	defer resp.Body.Close()
+	limited.N = 2 * evidence.MaxDocumentBytes // of chunks, with what frames them
 	body, err := io.ReadAll(io.LimitReader(resp.Body, evidence.MaxDocumentBytes+1))
 	if len(body) > evidence.MaxDocumentBytes {
 		return nil, false, hardware.Refuse("evidence/too-large", "%s sent more than %d bytes of evidence", host, evidence.MaxDocumentBytes)
@@ -170,7 +174,7 @@ func nodeError(host string, status int, body []byte) error {
 	if e, err := evidence.ParseError(status, body); err == nil {
 		code := hardware.Code(e.Code)
 		if _, ok := code.Info(); ok {
-			return &hardware.Rejection{Code: code, Detail: e.Detail}
+			return hardware.Refuse(code, "%s", e.Detail)
 		}
 	}
 	if status == http.StatusNotFound {

@@ -99,7 +99,7 @@ type generation struct {
 	t         *Transport
 	addr      string
 	host      string // as requests name it
-	until     time.Time
+	made      time.Time
 	transport *http.Transport
 
 	turn chan struct{} // held by whoever appraises
@@ -107,12 +107,24 @@ type generation struct {
 	keys map[[sha256.Size]byte]bool // appraised and accepted, by SPKI
 }
 
+// stands reports whether verdicts since made still count. Both of a machine's
+// clocks have to say so: the monotonic one stands still while the machine
+// sleeps, and the other can be set back.
+func stands(made, now time.Time, interval time.Duration) bool {
+	for _, age := range []time.Duration{now.Sub(made), now.Round(0).Sub(made.Round(0))} {
+		if age < 0 || age >= interval {
+			return false
+		}
+	}
+	return true
+}
+
 func (t *Transport) generation(addr, host string) *generation {
 	now := t.opts.now()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if g := t.hosts[addr]; g != nil {
-		if now.Before(g.until) {
+		if stands(g.made, now, t.opts.Interval) {
 			return g
 		}
 		g.retire()
@@ -125,9 +137,9 @@ func (t *Transport) generation(addr, host string) *generation {
 	}
 	g := &generation{
 		t: t, addr: addr, host: host,
-		until: now.Add(t.opts.Interval),
-		turn:  make(chan struct{}, 1),
-		keys:  map[[sha256.Size]byte]bool{},
+		made: now,
+		turn: make(chan struct{}, 1),
+		keys: map[[sha256.Size]byte]bool{},
 	}
 	g.transport = &http.Transport{
 		DialTLSContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return g.dial(ctx) },

@@ -253,7 +253,7 @@ func TestInterval(t *testing.T) {
 	for i, step := range []struct {
 		after time.Duration
 		want  int
-	}{{0, 1}, {59 * time.Second, 1}, {time.Second, 2}, {30 * time.Second, 2}, {time.Hour - time.Minute - 31*time.Second, 3}} {
+	}{{0, 1}, {59 * time.Second, 1}, {time.Second, 2}, {30 * time.Second, 2}, {time.Hour - time.Minute - 31*time.Second, 3}, {-time.Second, 4}, {time.Second, 4}} {
 		c.tick(step.after)
 		if _, err := c.say(ctx, s.url(), "x"); err != nil {
 			t.Fatal(err)
@@ -346,6 +346,14 @@ func TestBadAnswers(t *testing.T) {
 	}{
 		{"no statement yet", "node/no-statement", status(503, `{"code":"node/no-statement","detail":"none was pushed"}`)},
 		{"attester", "node/attester", status(500, `{"code":"node/attester","detail":"x"}`)},
+		{"no checkpoint", "node/no-checkpoint", status(503, `{"code":"node/no-checkpoint","detail":"x"}`)},
+		{"busy", "node/busy", status(503, `{"code":"node/busy","detail":"x"}`)},
+		{"nonce", "node/bad-nonce", status(400, `{"code":"node/bad-nonce","detail":"x"}`)},
+		{"push", "node/bad-push", status(400, `{"code":"node/bad-push","detail":"x"}`)},
+		{"upstream", "node/upstream", status(502, `{"code":"node/upstream","detail":"x"}`)},
+		{"too much", "node/too-large", status(413, `{"code":"node/too-large","detail":"x"}`)},
+		{"method", "node/method", status(405, `{"code":"node/method","detail":"x"}`)},
+		{"a code that comes with another status", "node/bad-answer", status(502, `{"code":"node/busy","detail":"x"}`)},
 		{"an error of its own", "node/bad-answer", status(500, `{"code":"node/made-up","detail":"x"}`)},
 		{"a code that is not the node's", "node/bad-answer", status(500, `{"code":"receipt/quorum","detail":"x"}`)},
 		{"a page", "node/bad-answer", status(500, `<html>`)},
@@ -375,6 +383,22 @@ func TestBadAnswers(t *testing.T) {
 					break
 				}
 			}
+			return true
+		}},
+		{"a header of many lines", "node/bad-answer", func(w http.ResponseWriter, _ *http.Request, b []byte) bool {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return true
+			}
+			defer conn.Close()
+			var out bytes.Buffer
+			out.WriteString("HTTP/1.1 200 OK\r\n")
+			for i := range 20_000 {
+				fmt.Fprintf(&out, "%x:\r\n", i)
+			}
+			fmt.Fprintf(&out, "Content-Length: %d\r\n\r\n%s", len(b), b)
+			_, _ = conn.Write(out.Bytes())
 			return true
 		}},
 		{"breaks off", "node/bad-answer", func(w http.ResponseWriter, _ *http.Request, b []byte) bool {
@@ -408,6 +432,32 @@ func TestBadAnswers(t *testing.T) {
 			}
 			wantCode(t, err, tt.code)
 		})
+	}
+}
+
+// TestRudeNode: what a stranger says in the place of evidence moves no cursor.
+func TestRudeNode(t *testing.T) {
+	s := newServer(t)
+	for _, answer := range []string{
+		"HTTP/1.1 503 x\r\nContent-Length: %d\r\n\r\n" + `{"code":"node/busy","detail":"\u001b[2J\u202everified"}`,
+		"HTTP/1.1 200 OK\r\n\x1b[2Jverified\r\n\r\n",
+		"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" + `{"\u001b[2Jverified":1}`,
+	} {
+		s.evidence = func(w http.ResponseWriter, _ *http.Request, _ []byte) bool {
+			conn, _, err := w.(http.Hijacker).Hijack()
+			if err != nil {
+				t.Error(err)
+				return true
+			}
+			defer conn.Close()
+			_, body, _ := strings.Cut(answer, "\r\n\r\n")
+			_, _ = io.WriteString(conn, strings.Replace(answer, "%d", fmt.Sprint(len(body)), 1))
+			return true
+		}
+		_, err := newClient(t, nil).say(ctx, s.url(), "x")
+		if r := rejection(err); r == nil || !strings.Contains(r.Detail, "verified") || strings.ContainsAny(r.Detail, "\x1b\u202e") {
+			t.Errorf("got %v", err)
+		}
 	}
 }
 

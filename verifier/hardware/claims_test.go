@@ -85,6 +85,14 @@ func TestFact(t *testing.T) {
 	}
 }
 
+// What a refusal quotes moves no cursor and turns no text around.
+func TestRefuseIsPrintable(t *testing.T) {
+	r := hardware.Refuse("node/bad-answer", "it said %s", "\x1b[2Jverified\r\n\u202e\u200b\xff é…")
+	if want := "it said \ufffd[2Jverified\ufffd\ufffd\ufffd\ufffd\ufffd é…"; r.Detail != want {
+		t.Errorf("detail %q, want %q", r.Detail, want)
+	}
+}
+
 // A refusal carries a code to decide on, and the list says what it means.
 func Example() {
 	_, err := sevsnp.Verify([]byte("not a report"), nil, sevsnp.Options{

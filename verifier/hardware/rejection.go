@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode"
 )
 
 // Code is a reason for a refusal: a slash-separated name from the closed list
@@ -33,8 +34,17 @@ type Rejection struct {
 // Refuse returns a Rejection whose detail is formatted as by [fmt.Sprintf].
 // The code is one of the closed list; a test of this package reads every call
 // in the module and holds it to that.
+//
+// A detail often quotes what a stranger sent, by way of another package's error
+// too, and ends on somebody's terminal: what is not printable there, such as
+// the characters that move a cursor or turn text around, becomes U+FFFD.
 func Refuse(code Code, format string, args ...any) *Rejection {
-	return &Rejection{Code: code, Detail: fmt.Sprintf(format, args...)}
+	return &Rejection{Code: code, Detail: strings.Map(func(r rune) rune {
+		if !unicode.IsPrint(r) {
+			return unicode.ReplacementChar
+		}
+		return r
+	}, fmt.Sprintf(format, args...))}
 }
 
 func (r *Rejection) Error() string { return string(r.Code) + ": " + r.Detail }
