@@ -5,10 +5,10 @@ package durable
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
 )
 
 // WriteFile replaces the file at path by data: it writes beside it, syncs,
@@ -16,6 +16,29 @@ import (
 // and the new one survives a power cut once WriteFile has returned nil. After
 // an error the name leads to either.
 func WriteFile(path string, data []byte, perm fs.FileMode) error {
+	return Write(path, perm, func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
+}
+
+// Write is WriteFile with what fill writes. An error of fill leaves the name as
+// it was.
+func Write(path string, perm fs.FileMode, fill func(io.Writer) error) error {
+	f, err := Beside(path)
+	if err != nil {
+		return err
+	}
+	defer f.Discard()
+	if err := fill(f); err != nil {
+		return fmt.Errorf("writing %s: %w", path, err)
+	}
+	return f.Commit(path, perm)
+}
+
+// WriteNew is WriteFile for a file that must not exist yet: otherwise it leaves
+// that file alone, and the error is an fs.ErrExist.
+func WriteNew(path string, data []byte, perm fs.FileMode) error {
 	f, err := Beside(path)
 	if err != nil {
 		return err
@@ -24,7 +47,7 @@ func WriteFile(path string, data []byte, perm fs.FileMode) error {
 	if _, err := f.Write(data); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
-	return f.Commit(path, perm)
+	return f.CommitNew(path, perm)
 }
 
 // A File is written beside its final name and takes it in one step.
@@ -44,8 +67,32 @@ func Beside(path string) (*File, error) {
 }
 
 // Commit syncs the file and gives it the name path, which has to be on the same
-// file system.
+// file system. A file that has the name loses it.
 func (f *File) Commit(path string, perm fs.FileMode) error {
+	if err := f.finish(path, perm); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), path); err != nil {
+		return fmt.Errorf("renaming to %s: %w", path, err)
+	}
+	f.committed = true
+	return SyncDir(filepath.Dir(path))
+}
+
+// CommitNew is Commit unless a file has the name: then it is an fs.ErrExist.
+func (f *File) CommitNew(path string, perm fs.FileMode) error {
+	if err := f.finish(path, perm); err != nil {
+		return err
+	}
+	// link(2) never replaces, where rename(2) always does.
+	if err := os.Link(f.Name(), path); err != nil {
+		return fmt.Errorf("giving the name %s: %w", path, err)
+	}
+	f.Discard() // its first name only
+	return SyncDir(filepath.Dir(path))
+}
+
+func (f *File) finish(path string, perm fs.FileMode) error {
 	if err := f.Chmod(perm); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}
@@ -55,11 +102,7 @@ func (f *File) Commit(path string, perm fs.FileMode) error {
 	if err := f.Close(); err != nil {
 		return fmt.Errorf("closing %s: %w", path, err)
 	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return fmt.Errorf("renaming to %s: %w", path, err)
-	}
-	f.committed = true
-	return syncDir(filepath.Dir(path))
+	return nil
 }
 
 // Discard closes and removes the file unless it was committed.
@@ -109,40 +152,8 @@ func MkdirAll(dir string, perm fs.FileMode) error {
 	if err := os.Mkdir(dir, perm); err != nil && !errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("making the folder %s: %w", dir, err)
 	}
-	return syncDir(parent)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("syncing the folder %s: %w", dir, err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("syncing the folder %s: %w", dir, err)
-	}
-	return nil
+	return SyncDir(parent)
 }
 
 // ErrLocked says that another process holds the folder.
 var ErrLocked = errors.New("another process is using this folder; stop it first")
-
-// Lock takes the folder for this process until the returned function is called
-// or the process ends, however it ends. It does not wait: a folder that is
-// taken is [ErrLocked]. The lock is flock(2)'s, on a file named "lock" in dir,
-// which also keeps a second opener in the same process out.
-func Lock(dir string) (unlock func() error, err error) {
-	path := filepath.Join(dir, "lock")
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("locking %s: %w", dir, err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		f.Close()
-		if errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("locking %s: %w", dir, ErrLocked)
-		}
-		return nil, fmt.Errorf("locking %s: %w", dir, err)
-	}
-	return f.Close, nil
-}

@@ -3,9 +3,13 @@ package durable
 import (
 	"bytes"
 	"errors"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 func TestWriteFileReplacesWhole(t *testing.T) {
@@ -77,6 +81,87 @@ func TestLockIsExclusive(t *testing.T) {
 		t.Fatalf("after unlocking: %v", err)
 	}
 	unlock()
+}
+
+func TestWriteNewLeavesWhatIsThere(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "key")
+	if err := WriteNew(path, []byte("first"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteNew(path, []byte("second"), 0o644); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("a second file gives %v", err)
+	}
+	got, err := os.ReadFile(path)
+	if err != nil || string(got) != "first" {
+		t.Errorf("the file holds %q, %v", got, err)
+	}
+	if fi, err := os.Stat(path); err != nil || fi.Mode() != 0o600 {
+		t.Errorf("the file's mode is %v, %v", fi.Mode(), err)
+	}
+	if names := list(t, dir); len(names) != 1 {
+		t.Errorf("temporary files were left: %v", names)
+	}
+	// A name that leads nowhere is taken, too.
+	link := filepath.Join(dir, "link")
+	if err := os.Symlink("nowhere", link); err != nil {
+		t.Fatal(err)
+	}
+	if err := WriteNew(link, nil, 0o600); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("writing through a link gives %v", err)
+	}
+}
+
+func TestWriteLeavesTheOldAfterAnError(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	if err := WriteFile(path, []byte("old"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	broken := errors.New("the source broke off")
+	err := Write(path, 0o600, func(w io.Writer) error {
+		if _, err := w.Write([]byte("half of the n")); err != nil {
+			t.Fatal(err)
+		}
+		return broken
+	})
+	if !errors.Is(err, broken) {
+		t.Errorf("got %v", err)
+	}
+	got, err := os.ReadFile(path)
+	if err != nil || string(got) != "old" {
+		t.Errorf("the file holds %q, %v", got, err)
+	}
+	if names := list(t, filepath.Dir(path)); len(names) != 1 {
+		t.Errorf("temporary files were left: %v", names)
+	}
+}
+
+func TestWaitLockWaits(t *testing.T) {
+	dir := t.TempDir()
+	unlock, err := Lock(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var freed atomic.Bool
+	done := make(chan error, 1)
+	go func() {
+		unlock, err := WaitLock(dir)
+		if err == nil && !freed.Load() {
+			err = errors.New("it did not wait")
+		}
+		if err == nil {
+			err = unlock()
+		}
+		done <- err
+	}()
+	time.Sleep(20 * time.Millisecond)
+	freed.Store(true)
+	if err := unlock(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
 }
 
 func TestMkdirAll(t *testing.T) {
