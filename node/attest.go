@@ -195,10 +195,14 @@ func (n *Node) datedAttestation(ctx context.Context, id *identity, held *state) 
 func (n *Node) enter(ctx context.Context) (leave func(), err error) {
 	select {
 	case n.turn <- struct{}{}:
-		return func() { <-n.turn }, nil
 	case <-ctx.Done():
 		return nil, errBusy()
 	}
+	if ctx.Err() != nil {
+		<-n.turn // whoever waits behind still wants it
+		return nil, errBusy()
+	}
+	return func() { <-n.turn }, nil
 }
 
 // attest has the hardware vouch for the identity's key. The caller has entered.

@@ -2,10 +2,13 @@ package node
 
 import (
 	"bufio"
+	"bytes"
+	"context"
 	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -98,6 +101,57 @@ func TestRequestTargets(t *testing.T) {
 		}
 	}
 }
+
+// Whatever target the node takes, the upstream reads the same path, and never
+// one of the node's own.
+func FuzzTarget(f *testing.F) {
+	for _, target := range []string{
+		"/", "/v1?q", "/v1?q HTTP/1.0", "*", "http:v1", "https://node", "https://node/v1", "//a/b", "/a%2Fb", "/a b", "/%20?%20", "/%0d%0a",
+		"/x/../.well-known/vitrine/evidence", "/.well-known/%76itrine/evidence", "/.well-known/vitrine", "/?a;b&c=%zz", "/#x", "?q",
+	} {
+		f.Add(target)
+	}
+	var sent bytes.Buffer
+	forward := newForwarder(&url.URL{Scheme: "http", Host: "127.0.0.1:8000"}, slog.New(slog.DiscardHandler))
+	forward.proxy.Transport = roundTripper(func(r *http.Request) (*http.Response, error) {
+		if err := r.Write(&sent); err != nil {
+			return nil, err
+		}
+		return &http.Response{StatusCode: http.StatusNoContent, Body: http.NoBody, Request: r}, nil
+	})
+	f.Fuzz(func(t *testing.T, target string) {
+		u, err := url.ParseRequestURI(target)
+		if err != nil {
+			return
+		}
+		r := (&http.Request{Method: http.MethodGet, URL: u, RequestURI: target, Header: http.Header{}, Host: "node", Body: http.NoBody}).WithContext(t.Context())
+		if !plainTarget(r) || reserved(u.Path) {
+			return
+		}
+		sent.Reset()
+		answer := httptest.NewRecorder()
+		forward.proxy.ServeHTTP(answer, r)
+		if answer.Code != http.StatusNoContent {
+			t.Fatalf("%q: %d", target, answer.Code)
+		}
+		upstream := bufio.NewReader(&sent)
+		read, err := http.ReadRequest(upstream)
+		if err != nil {
+			t.Fatalf("%q is no request any more: %v", target, err)
+		}
+		want := u.Path
+		if want == "" {
+			want = "/"
+		}
+		if read.URL.Path != want || read.ProtoMajor != 1 || read.ProtoMinor != 1 || reserved(read.URL.Path) || upstream.Buffered() != 0 {
+			t.Errorf("%q was read as %q, and reached the upstream as %q", target, u.Path, read.RequestURI)
+		}
+	})
+}
+
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // Two readings of where a request ends would let one client speak in the next
 // one's name on the connection to the upstream.
@@ -305,6 +359,23 @@ func TestEvidenceThatIsNotRead(t *testing.T) {
 	}
 	document, spki := r.document(r.client(), nonceQuery(sampleNonce(1)))
 	checkBinding(t, document, spki, leafHash)
+}
+
+// A client that is gone by its turn does not take it.
+func TestGoneBeforeItsTurn(t *testing.T) {
+	r := start(t, nil)
+	gone, leave := context.WithCancel(t.Context())
+	leave()
+	for range 100 {
+		if _, err := r.node.enter(gone); err == nil {
+			t.Fatal("the attester is given to a client that is gone")
+		}
+	}
+	leaveAttester, err := r.node.enter(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaveAttester()
 }
 
 // However fast checkpoints come, the attester has time for clients.
