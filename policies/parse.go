@@ -283,6 +283,9 @@ func readRegisters(v yamldoc.Value, platform string) []string {
 			if !slices.Contains(known, s) {
 				return fmt.Errorf("%s has no register %q; the registers are %s", platform, s, strings.Join(known, ", "))
 			}
+			if !MayBeOpen(platform, s) {
+				return fmt.Errorf("%s measures the image itself on %s and can never be open; remove it", s, platform)
+			}
 			return nil
 		})
 		if slices.Contains(out, s) {

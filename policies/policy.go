@@ -3,6 +3,7 @@ package policies
 import (
 	"crypto"
 	"crypto/x509"
+	"slices"
 	"time"
 
 	"github.com/vitrine-dev/vitrine/log/receipt"
@@ -122,6 +123,21 @@ func (p *Policy) Platform(name string) *Platform {
 		}
 	}
 	return nil
+}
+
+// images are the registers that alone say what was loaded: with one of them
+// open, nothing in the evidence tells one image from another.
+var images = map[string][]string{
+	"sev-snp": {"launchDigest"},
+	"tdx":     {"mrtd"},
+	"nitro":   {"pcr0"},
+}
+
+// MayBeOpen reports whether a policy can allow a release to leave a register
+// open. The register that measures the image itself never can be: a verdict
+// over all others would still name a release, and be true of any.
+func MayBeOpen(platform, register string) bool {
+	return slices.Contains(statement.MandatoryRegisters(platform), register) && !slices.Contains(images[platform], register)
 }
 
 // KeyNamed returns the name that a policy's list gives to a key, for messages.

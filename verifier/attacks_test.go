@@ -189,6 +189,16 @@ var attacks = []attack{
 		},
 		attack: func(s *scene) { s.policy.Platforms[0].Any = nil },
 	},
+	{
+		// A policy file cannot allow this; one that is made in code can say it.
+		name: "an image that the publisher leaves open", code: "registers/any-not-allowed", only: "open registers",
+		attack: func(s *scene) {
+			s.rel().Measurements[0].Registers["launchDigest"] = statement.Register{Any: "any image"}
+			s.speak()
+			s.policy.Platforms[0].Any = []string{"launchDigest"}
+			s.report.LaunchDigest[0] ^= 1
+		},
+	},
 
 	// Signed.
 	{

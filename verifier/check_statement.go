@@ -150,7 +150,9 @@ func judgeOpenRegisters(_ context.Context, a *appraisal) finding {
 	matching := a.matching()
 	for _, m := range matching {
 		names := openRegisters(m)
-		if i := slices.IndexFunc(names, func(n string) bool { return !slices.Contains(allowed, n) }); i >= 0 {
+		if i := slices.IndexFunc(names, func(n string) bool {
+			return !slices.Contains(allowed, n) || !policies.MayBeOpen(m.Platform, n)
+		}); i >= 0 {
 			refused = append(refused, fmt.Sprintf("%s (%s)", names[i], m.Registers[names[i]].Any))
 			continue
 		}

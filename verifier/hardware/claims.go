@@ -52,11 +52,13 @@ type Claims struct {
 }
 
 // Fact is one thing that evidence says and that is neither a register nor a
-// flag. Names may repeat (events of a log do, and the type of event in such a
-// name is never covered by a signature).
+// flag. Names may repeat; events of a log do.
 type Fact struct {
 	Name  string `json:"name"`
 	Value string `json:"value"`
+	// Label is what the sender calls it, such as the type of an event. No
+	// signature covers it, whatever Unverified says.
+	Label string `json:"label,omitempty"`
 	// Unverified is true when the bytes behind Value are covered by no digest
 	// that the hardware signed: whoever sent the evidence may have chosen
 	// them.

@@ -366,9 +366,9 @@ func TestVerify(t *testing.T) {
 			t.Errorf("%s: facts %v", name, c.Facts)
 		}
 		for _, f := range []hardware.Fact{
-			{Name: "event pcr4 EV_EFI_ACTION", Value: digest("Calling EFI Application from Boot Option") + ` "Calling EFI Application from Boot Option"`},
-			{Name: "event pcr4 EV_EFI_BOOT_SERVICES_APPLICATION", Value: digest("the image") + ` "a device path"`, Unverified: true},
-			{Name: "event pcr9 EV_EVENT_TAG", Value: digest("c\x00m\x00d\x00\x00\x00") + ` "cmd"`},
+			{Name: "event pcr4", Label: "EV_EFI_ACTION", Value: digest("Calling EFI Application from Boot Option") + ` "Calling EFI Application from Boot Option"`},
+			{Name: "event pcr4", Label: "EV_EFI_BOOT_SERVICES_APPLICATION", Value: digest("the image") + ` "a device path"`, Unverified: true},
+			{Name: "event pcr9", Label: "EV_EVENT_TAG", Value: digest("c\x00m\x00d\x00\x00\x00") + ` "cmd"`},
 		} {
 			if !slices.Contains(c.Facts, f) {
 				t.Errorf("%s: no fact %+v in %+v", name, f, c.Facts)
@@ -437,7 +437,7 @@ func TestRealBootLog(t *testing.T) {
 	if covered == 0 || not == 0 {
 		t.Errorf("%d events whose data is measured and %d whose data is not", covered, not)
 	}
-	action := hardware.Fact{Name: "event pcr4 EV_EFI_ACTION", Value: digest("Calling EFI Application from Boot Option") + ` "Calling EFI Application from Boot Option"`}
+	action := hardware.Fact{Name: "event pcr4", Label: "EV_EFI_ACTION", Value: digest("Calling EFI Application from Boot Option") + ` "Calling EFI Application from Boot Option"`}
 	if !slices.Contains(c.Facts, action) {
 		t.Errorf("no fact %+v", action)
 	}
@@ -451,7 +451,7 @@ func TestRealBootLog(t *testing.T) {
 			continue
 		}
 		for j, f := range changed.Facts {
-			if !f.Unverified && f.Value != c.Facts[j].Value {
+			if !f.Unverified && (f.Name != c.Facts[j].Name || f.Value != c.Facts[j].Value) {
 				t.Fatalf("with byte %d of the log changed %+v is claimed as verified, instead of %+v", i, f, c.Facts[j])
 			}
 		}

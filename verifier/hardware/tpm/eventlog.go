@@ -99,8 +99,8 @@ func (l *eventLog) facts() []hardware.Fact {
 		}
 		covered := sha256.Sum256(e.Data)
 		facts = append(facts, hardware.Fact{
-			// Unlike digest and PCR the type is not measured.
-			Name:       fmt.Sprintf("event pcr%d %s", e.Index, e.Type.TCGString()),
+			Name:       fmt.Sprintf("event pcr%d", e.Index),
+			Label:      e.Type.TCGString(), // unlike digest and PCR the type is not measured
 			Value:      fmt.Sprintf("%x %s", e.Digest, printable(e.Data)),
 			Unverified: !bytes.Equal(covered[:], e.Digest),
 		})
