@@ -17,15 +17,13 @@ import (
 // an error the name leads to either.
 func WriteFile(path string, data []byte, perm fs.FileMode) error {
 	return Write(path, perm, func(w io.Writer) error {
-		if _, err := w.Write(data); err != nil {
-			return fmt.Errorf("writing %s: %w", path, err)
-		}
-		return nil
+		_, err := w.Write(data)
+		return err
 	})
 }
 
-// Write is WriteFile with what fill writes. An error of fill is returned as it
-// is and leaves the file as it was.
+// Write is WriteFile with what fill writes. An error of fill leaves the name as
+// it was.
 func Write(path string, perm fs.FileMode, fill func(io.Writer) error) error {
 	f, err := Beside(path)
 	if err != nil {
@@ -33,7 +31,7 @@ func Write(path string, perm fs.FileMode, fill func(io.Writer) error) error {
 	}
 	defer f.Discard()
 	if err := fill(f); err != nil {
-		return err
+		return fmt.Errorf("writing %s: %w", path, err)
 	}
 	return f.Commit(path, perm)
 }
@@ -69,34 +67,32 @@ func Beside(path string) (*File, error) {
 }
 
 // Commit syncs the file and gives it the name path, which has to be on the same
-// file system.
+// file system. A file that has the name loses it.
 func (f *File) Commit(path string, perm fs.FileMode) error {
-	if err := f.settle(path, perm); err != nil {
+	if err := f.finish(path, perm); err != nil {
 		return err
 	}
 	if err := os.Rename(f.Name(), path); err != nil {
 		return fmt.Errorf("renaming to %s: %w", path, err)
 	}
 	f.committed = true
-	return syncDir(filepath.Dir(path))
+	return SyncDir(filepath.Dir(path))
 }
 
-// CommitNew is Commit for a name that must be free: if something has it, that
-// stays as it is, and the error is [fs.ErrExist].
+// CommitNew is Commit unless a file has the name: then it is an fs.ErrExist.
 func (f *File) CommitNew(path string, perm fs.FileMode) error {
-	if err := f.settle(path, perm); err != nil {
+	if err := f.finish(path, perm); err != nil {
 		return err
 	}
-	// Unlike rename(2), link(2) never replaces. Discard removes the other name.
+	// link(2) never replaces, where rename(2) always does.
 	if err := os.Link(f.Name(), path); err != nil {
-		return fmt.Errorf("naming the file %s: %w", path, err)
+		return fmt.Errorf("giving the name %s: %w", path, err)
 	}
-	f.Discard()
-	return syncDir(filepath.Dir(path))
+	f.Discard() // its first name only
+	return SyncDir(filepath.Dir(path))
 }
 
-// settle makes the content last; what is left is the name.
-func (f *File) settle(path string, perm fs.FileMode) error {
+func (f *File) finish(path string, perm fs.FileMode) error {
 	if err := f.Chmod(perm); err != nil {
 		return fmt.Errorf("writing %s: %w", path, err)
 	}

@@ -38,31 +38,6 @@ func TestWriteFileReplacesWhole(t *testing.T) {
 	}
 }
 
-func TestCommitNewNeverReplaces(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "key")
-	for i, want := range []error{nil, fs.ErrExist} {
-		f, err := Beside(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer f.Discard()
-		if _, err := fmt.Fprintf(f, "version %d", i); err != nil {
-			t.Fatal(err)
-		}
-		if err := f.CommitNew(path, 0o600); !errors.Is(err, want) {
-			t.Fatalf("writing a new file, time %d: %v, want %v", i, err, want)
-		}
-		f.Discard()
-	}
-	got, err := os.ReadFile(path)
-	if err != nil || string(got) != "version 0" {
-		t.Errorf("the file holds %q, %v, after somebody else wanted its name", got, err)
-	}
-	if names := list(t, filepath.Dir(path)); len(names) != 1 {
-		t.Errorf("temporary files were left: %v", names)
-	}
-}
-
 func TestDiscardAndSweepLeaveNothing(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "state")
@@ -149,7 +124,7 @@ func TestWriteLeavesTheOldAfterAnError(t *testing.T) {
 		}
 		return broken
 	})
-	if err != broken {
+	if !errors.Is(err, broken) {
 		t.Errorf("got %v", err)
 	}
 	got, err := os.ReadFile(path)
