@@ -189,6 +189,7 @@ func TestMistakes(t *testing.T) {
 		{"TCB component too large", "snp: 8", "snp: 256", "snp: 256", "from 0 to 255"},
 		{"register of another platform", "any: [pcr0]", "any: [launchDigest]", "any: [launchDigest]", "no register"},
 		{"image register", "    any: []\n", "    any: [launchDigest]\n", "any: [launchDigest]", "never be open"},
+		{"boot register", "any: [pcr0]", "any: [pcr0, pcr4]", "any: [pcr0", "never be open"},
 		{"register twice", "any: [pcr0]", "any: [pcr0, pcr0]", "any: [pcr0", "twice"},
 		{"any absent", "    any: [pcr0]\n", "", "- platform: tpm", `"any"`},
 		{"rule does not compile", "release.securityEpoch >= 7", "release.securityEpoch >=", "securityEpoch >=", "does not compile"},

@@ -131,6 +131,7 @@ var images = map[string][]string{
 	"sev-snp": {"launchDigest"},
 	"tdx":     {"mrtd"},
 	"nitro":   {"pcr0"},
+	"tpm":     {"pcr4"}, // whatever the firmware starts can extend those after it
 }
 
 // MayBeOpen reports whether a policy can allow a release to leave a register

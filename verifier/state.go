@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -14,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vitrine-dev/vitrine/log/durable"
 	"github.com/vitrine-dev/vitrine/log/receipt"
 	"github.com/vitrine-dev/vitrine/log/statement"
 )
@@ -234,7 +234,7 @@ type DirState struct {
 
 // OpenDir opens a folder for use as a State and makes it if it is not there.
 func OpenDir(dir string) (*DirState, error) {
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the state folder: %w", err)
 	}
 	s := &DirState{dir: dir}
@@ -247,22 +247,14 @@ func OpenDir(dir string) (*DirState, error) {
 // View implements [State].
 func (s *DirState) View() (Memory, error) {
 	name := filepath.Join(s.dir, "state.json")
-	f, err := os.Open(name)
+	b, err := durable.ReadFile(name, maxStateBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		var m Memory
 		m.init()
 		return m, nil
 	}
 	if err != nil {
-		return Memory{}, fmt.Errorf("reading what was seen before: %w", err)
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxStateBytes+1))
-	if err != nil {
-		return Memory{}, fmt.Errorf("reading what was seen before: %w", err)
-	}
-	if len(b) > maxStateBytes {
-		return Memory{}, fmt.Errorf("%s is larger than %d bytes; move it away to begin anew", name, maxStateBytes)
+		return Memory{}, fmt.Errorf("what was seen before: %w; if it cannot be mended, move it away to begin anew, and know that what was seen is then forgotten", err)
 	}
 	var m Memory
 	if err := json.Unmarshal(b, &m); err != nil {
@@ -279,11 +271,15 @@ func (s *DirState) View() (Memory, error) {
 func (s *DirState) Update(f func(*Memory)) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	unlock, err := lockFile(filepath.Join(s.dir, "lock"))
-	if err != nil {
-		return fmt.Errorf("locking the state folder: %w", err)
+	unlock, err := durable.WaitLock(s.dir)
+	switch {
+	case errors.Is(err, errors.ErrUnsupported):
+		// There one process at a time may use a state folder.
+	case err != nil:
+		return fmt.Errorf("remembering what was seen: %w", err)
+	default:
+		defer unlock()
 	}
-	defer unlock()
 	m, err := s.View()
 	if err != nil {
 		return err
@@ -297,7 +293,7 @@ func (s *DirState) Update(f func(*Memory)) error {
 		// Written, it could never be read again.
 		return fmt.Errorf("remembering what was seen: it would take more than %d bytes; use a folder of its own for each policy", maxStateBytes)
 	}
-	if err := writeFile(filepath.Join(s.dir, "state.json"), b); err != nil {
+	if err := durable.WriteFile(filepath.Join(s.dir, "state.json"), b, 0o600); err != nil {
 		return fmt.Errorf("remembering what was seen: %w", err)
 	}
 	return nil
@@ -310,7 +306,7 @@ func (s *DirState) KeepFork(f Fork) (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	dir := filepath.Join(s.dir, "forks")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return "", fmt.Errorf("keeping the evidence of a fork: %w", err)
 	}
 	kept, err := os.ReadDir(dir)
@@ -331,7 +327,7 @@ func (s *DirState) KeepFork(f Fork) (string, error) {
 		return "", fmt.Errorf("keeping the evidence of a fork: %s holds %d files already; move them away", dir, len(kept))
 	}
 	for i, note := range f.Notes {
-		if err := writeFile(names[i], note); err != nil {
+		if err := durable.WriteFile(names[i], note, 0o600); err != nil {
 			return "", fmt.Errorf("keeping the evidence of a fork: %w", err)
 		}
 	}
@@ -348,33 +344,6 @@ func fileName(origin string) string {
 		}
 	}
 	return string(out)
-}
-
-// writeFile replaces a file in one step: beside it, synced, renamed.
-func writeFile(name string, b []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(name), ".new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	if _, err = f.Write(b); err == nil {
-		err = f.Sync()
-	}
-	if cerr := f.Close(); err == nil {
-		err = cerr
-	}
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), name); err != nil {
-		return err
-	}
-	d, err := os.Open(filepath.Dir(name))
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // newest is the instant before which now cannot be.

@@ -332,7 +332,7 @@ func TestDirStateTogether(t *testing.T) {
 	if m.Epochs["p"] != users*each {
 		t.Errorf("%d of %d updates are left", m.Epochs["p"], users*each)
 	}
-	if left := must[[]string](t)(filepath.Glob(filepath.Join(dir, ".new-*"))); len(left) > 0 {
+	if left := must[[]string](t)(filepath.Glob(filepath.Join(dir, ".beside-*"))); len(left) > 0 {
 		t.Errorf("left behind: %q", left)
 	}
 }

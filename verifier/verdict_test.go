@@ -243,24 +243,29 @@ func TestEmptyPolicy(t *testing.T) {
 	wantCode(t, err, "evidence/missing")
 
 	// Section by section: each that is left empty refuses by itself.
-	for name, empty := range map[string]func(*policies.Policy){
-		"publishers":  func(p *policies.Policy) { p.Publishers = nil },
-		"product":     func(p *policies.Policy) { p.Product = "" },
-		"logs":        func(p *policies.Policy) { p.Logs = nil },
-		"receipt":     func(p *policies.Policy) { p.Receipt = policies.ReceiptAges{} },
-		"rebuilders":  func(p *policies.Policy) { p.Rebuilders = policies.Rebuilders{} },
-		"channel":     func(p *policies.Policy) { p.Channel = policies.Channel{} },
-		"machines":    func(p *policies.Policy) { p.Machines = policies.Machines{} },
-		"platforms":   func(p *policies.Policy) { p.Platforms = nil },
-		"roots":       func(p *policies.Policy) { p.Platforms[0].SimulatedRoots = nil },
-		"isolation":   func(p *policies.Policy) { p.Platforms[0].Isolation = "" },
-		"withdrawers": func(p *policies.Policy) { p.Withdrawers = policies.Withdrawers{} },
+	for _, tt := range []struct {
+		name  string
+		code  hardware.Code
+		empty func(*policies.Policy)
+	}{
+		{"publishers", "statement/publisher", func(p *policies.Policy) { p.Publishers = nil }},
+		{"product", "statement/product", func(p *policies.Policy) { p.Product = "" }},
+		{"logs", "receipt/log", func(p *policies.Policy) { p.Logs = nil }},
+		{"receipt", "current/receipt-stale", func(p *policies.Policy) { p.Receipt = policies.ReceiptAges{} }},
+		{"rebuilders", "rebuild/threshold", func(p *policies.Policy) { p.Rebuilders = policies.Rebuilders{} }},
+		{"channel", "current/channel-signer", func(p *policies.Policy) { p.Channel = policies.Channel{} }},
+		{"machines", "machines/unlisted", func(p *policies.Policy) { p.Machines = policies.Machines{} }},
+		{"platforms", "policy/platform", func(p *policies.Policy) { p.Platforms = nil }},
+		{"roots", "hardware/sev-snp/ark-unknown", func(p *policies.Policy) { p.Platforms[0].SimulatedRoots = nil }},
+		{"isolation", "policy/isolation", func(p *policies.Policy) { p.Platforms[0].Isolation = "" }},
+		{"withdrawers", "policy/malformed", func(p *policies.Policy) { p.Withdrawers = policies.Withdrawers{} }},
 	} {
-		s := newScene(t)
-		empty(s.policy)
-		if v, err := s.appraise(checks); err == nil {
-			t.Errorf("a policy without %s accepts\n%s", name, lines(v))
-		}
+		t.Run(tt.name, func(t *testing.T) {
+			s := newScene(t)
+			tt.empty(s.policy)
+			_, err := s.appraise(checks)
+			wantCode(t, err, tt.code)
+		})
 	}
 }
 

@@ -57,7 +57,4 @@ var transportCodes = []CodeInfo{
 	{"connection/not-attested",
 		"A request was to be sent over a connection that was not appraised.",
 		"Send it through the attested transport."},
-	{"connection/historical",
-		"A saved verdict was to open a connection. A replay shows what was and never what is.",
-		"Verify the node itself."},
 }
