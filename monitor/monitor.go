@@ -3,23 +3,26 @@ package monitor
 import (
 	"context"
 	"crypto"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"os"
-	"path/filepath"
+	"slices"
+	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/vitrine-dev/vitrine/log"
 	"github.com/vitrine-dev/vitrine/log/durable"
 	"github.com/vitrine-dev/vitrine/log/receipt"
+	"github.com/vitrine-dev/vitrine/log/statement"
 	"github.com/vitrine-dev/vitrine/policies"
 )
 
-// Config is what a monitor is. Report, Now and Logger may be nil.
+// Config is what a monitor is. Durations and numbers that are zero take the
+// default that their comment names.
 type Config struct {
 	// Dir holds what the monitor remembers; one process holds it.
 	Dir string
@@ -33,16 +36,28 @@ type Config struct {
 	// Rebuilder builds a release again.
 	Rebuilder Rebuilder
 
-	// Report hears what the monitor does, as it does it.
+	// RebuildTimeout bounds one rebuild, since a release's source may be made
+	// never to end: 2h. Parallel is how many run at once: 1.
+	RebuildTimeout time.Duration
+	Parallel       int
+	// RetryAfter is how long a release that could not be built waits to be tried
+	// again: 24h. Each time it waits twice as long.
+	RetryAfter time.Duration
+
+	// Report hears what the monitor does, as it does it, never concurrently. It
+	// may be nil, as may Logger.
 	Report func(Event)
-	Now    func() time.Time
 	Logger *slog.Logger
+	// Now is the clock: time.Now.
+	Now func() time.Time
 }
 
 // An Event is something that the monitor did or saw, for those who watch it.
 type Event struct {
 	// Event is "following" (a new checkpoint), "release" (an entry that will be
-	// rebuilt), "rebuilding", "rebuilt", "published" or "alert".
+	// rebuilt), "rebuilding", "rebuilt", "published" or "alert". An alert that a
+	// crash has kept from being reported may be reported again; its number says
+	// so.
 	Event   string `json:"event"`
 	Index   *int64 `json:"index,omitempty"`
 	Size    int64  `json:"size,omitempty"` // of the tree, with "following"
@@ -54,22 +69,55 @@ type Event struct {
 
 // A Monitor follows one log for one product.
 type Monitor struct {
-	c      Config
-	state  *state
-	unlock func() error
-	// staleAlerted keeps a log that stands still from being alerted at each step.
-	staleAlerted bool
-}
+	c        Config
+	dir      folder
+	disk     disk
+	unlock   func() error
+	key      *statement.PublicKey
+	patience time.Duration
+	wake     chan struct{} // there may be something to rebuild
 
-const evidenceDir = "evidence"
+	reporting sync.Mutex
+
+	mu    sync.Mutex // of all below
+	state *state
+	// unsaved says that the state on disk is not this one.
+	unsaved bool
+	// inFile is the number of the last alert in the alerts file, told of the last
+	// that was reported by this process.
+	inFile, told int64
+	last         *receipt.Checkpoint // of state.Checkpoint; nil before the first
+	forked       *log.ForkError
+	// shown is what the log answered a writer with; the next step follows it.
+	shown *receipt.Checkpoint
+}
 
 // Open opens the monitor in c.Dir, or begins one there.
 func Open(c Config) (*Monitor, error) {
+	m, err := open(c, folder(c.Dir))
+	if err != nil {
+		return nil, fmt.Errorf("opening the monitor: %w", err)
+	}
+	return m, nil
+}
+
+func (c *Config) complete() error {
 	switch {
 	case c.Log == nil, c.Policy == nil, c.Signer == nil, c.Rebuilder == nil:
-		return nil, errors.New("opening the monitor: it needs a log, a policy, a key and something that rebuilds")
+		return errors.New("it needs a log, a policy, a key and something that rebuilds")
 	case c.Dir == "":
-		return nil, errors.New("opening the monitor: no folder is given")
+		return errors.New("no folder is given")
+	case c.RebuildTimeout < 0, c.Parallel < 0, c.RetryAfter < 0, c.RetryAfter > maxRetryAfter:
+		return fmt.Errorf("a duration or a number is negative, or the time between two tries is over %v", maxRetryAfter)
+	}
+	if c.RebuildTimeout == 0 {
+		c.RebuildTimeout = 2 * time.Hour
+	}
+	if c.Parallel == 0 {
+		c.Parallel = 1
+	}
+	if c.RetryAfter == 0 {
+		c.RetryAfter = 24 * time.Hour
 	}
 	if c.Now == nil {
 		c.Now = time.Now
@@ -80,40 +128,116 @@ func Open(c Config) (*Monitor, error) {
 	if c.Report == nil {
 		c.Report = func(Event) {}
 	}
-	if err := durable.MkdirAll(filepath.Join(c.Dir, evidenceDir), 0o755); err != nil {
-		return nil, fmt.Errorf("opening the monitor: %w", err)
-	}
-	unlock, err := durable.Lock(c.Dir)
-	if err != nil {
-		return nil, fmt.Errorf("opening the monitor: %w", err)
-	}
-	if err := durable.Sweep(c.Dir); err != nil {
-		unlock()
-		return nil, fmt.Errorf("opening the monitor: %w", err)
-	}
-	s, err := loadState(c.Dir, c.Log.Policy().Origin())
-	if err != nil {
-		unlock()
+	return nil
+}
+
+func open(c Config, d disk) (_ *Monitor, err error) {
+	if err := c.complete(); err != nil {
 		return nil, err
 	}
-	return &Monitor{c: c, state: s, unlock: unlock}, nil
+	m := &Monitor{c: c, dir: folder(c.Dir), disk: d, wake: make(chan struct{}, 1), patience: c.Policy.Receipt.MaxAge}
+	if m.patience == 0 {
+		m.patience = defaultPatience
+	}
+	if m.key, err = statement.NewPublicKey(c.Signer.Public()); err != nil {
+		return nil, fmt.Errorf("the monitor's key: %w", err)
+	}
+	judge, err := judgedBy(c.Policy)
+	if err != nil {
+		return nil, err
+	}
+	if err := durable.MkdirAll(c.Dir, 0o755); err != nil {
+		return nil, err
+	}
+	if m.unlock, err = durable.Lock(c.Dir); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			m.unlock()
+		}
+	}()
+	if err := m.dir.prepare(); err != nil {
+		return nil, err
+	}
+	hint := m.key.Hint()
+	if m.state, err = loadState(m.dir, c.Log.Policy().Origin(), hex.EncodeToString(hint[:]), judge); err != nil {
+		return nil, err
+	}
+	if m.inFile, err = m.dir.lastAlert(); err != nil {
+		return nil, err
+	}
+	m.state.Alerts.resume(m.inFile)
+	if err := m.openCheckpoints(); err != nil {
+		return nil, err
+	}
+	if m.state.Audit.Policy != judge {
+		m.c.Logger.Info("the policy names other keys than before; every entry is audited again, and alerts may repeat")
+		m.state.Audit = newAudit(judge)
+	}
+	return m, nil
+}
+
+// openCheckpoints reads the signed notes that the monitor has kept.
+func (m *Monitor) openCheckpoints() (err error) {
+	p := m.c.Log.Policy()
+	if m.state.Checkpoint != "" {
+		if m.last, err = p.OpenUnwitnessed([]byte(m.state.Checkpoint)); err != nil {
+			return fmt.Errorf("the remembered checkpoint does not verify under this policy: %w; if the log has a new key it is another log, which takes a folder of its own", err)
+		}
+	}
+	if size := m.size(); m.state.Audit.Next > size {
+		return fmt.Errorf("the state says that %d entries were audited of a tree of %d; remove %s to follow the log from its first entry again", m.state.Audit.Next, size, m.dir.path(stateFile))
+	}
+	if m.state.Fork == nil {
+		return nil
+	}
+	var both [2]*receipt.Checkpoint
+	for i, name := range m.state.Fork {
+		note, err := os.ReadFile(m.dir.path(name))
+		if err != nil {
+			return fmt.Errorf("reading the evidence of the log's fork: %w", err)
+		}
+		if both[i], err = p.OpenUnwitnessed(note); err != nil {
+			return fmt.Errorf("reading the evidence of the log's fork: %s: %w", name, err)
+		}
+	}
+	m.forked = &log.ForkError{Old: both[0], New: both[1]}
+	return nil
 }
 
 // Close lets another process have the folder.
 func (m *Monitor) Close() error { return m.unlock() }
 
-// Run takes a step, and another each interval, until ctx ends. A step that
-// fails is logged and tried again: a monitor does not stop watching because the
-// log is down. A fork ends it: there is nothing left to follow.
+// Run follows the log each interval, and rebuilds beside that, until ctx ends;
+// then it returns nil. What fails is logged and tried again: a monitor does not
+// stop watching because the log is down. A fork ends it with the *log.ForkError,
+// now and whenever it is run again: there is nothing left to follow.
 func (m *Monitor) Run(ctx context.Context, interval time.Duration) error {
+	if interval <= 0 {
+		return fmt.Errorf("running the monitor: the interval %v is not positive", interval)
+	}
+	g, inner := errgroup.WithContext(ctx)
+	g.Go(func() error { return m.repeat(inner, interval, nil, m.follow) })
+	g.Go(func() error { return m.repeat(inner, interval, m.wake, m.rebuildAll) })
+	err := g.Wait()
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// repeat takes a step, and another each interval or when it is woken, until ctx
+// ends or the log has forked.
+func (m *Monitor) repeat(ctx context.Context, interval time.Duration, wake <-chan struct{}, step func(context.Context) error) error {
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
-		err := m.Step(ctx)
+		err := step(ctx)
 		var fork *log.ForkError
 		switch {
 		case ctx.Err() != nil:
-			return nil
+			return ctx.Err()
 		case errors.As(err, &fork):
 			return err
 		case err != nil:
@@ -121,147 +245,107 @@ func (m *Monitor) Run(ctx context.Context, interval time.Duration) error {
 		}
 		select {
 		case <-ctx.Done():
-			return nil
+			return ctx.Err()
 		case <-tick.C:
+		case <-wake:
 		}
 	}
 }
 
-// Step follows the log to its newest checkpoint and rebuilds what is new. It
-// returns a *log.ForkError if the log has two histories.
+// Step follows the log to its newest checkpoint once, and then rebuilds and says
+// what is due. It returns a *log.ForkError if the log has two histories. It is
+// not to be called while Run runs.
 func (m *Monitor) Step(ctx context.Context) error {
-	checkpoint, err := m.follow(ctx)
-	if err != nil {
+	err := m.follow(ctx)
+	var fork *log.ForkError
+	if errors.As(err, &fork) || ctx.Err() != nil {
 		return err
 	}
-	if err := m.auditEntries(ctx, checkpoint); err != nil {
-		return err
-	}
-	return m.rebuildAll(ctx, checkpoint)
+	return errors.Join(err, m.rebuildAll(ctx))
 }
 
-// follow gets a checkpoint of the policy's quorum and holds it against the last
-// one.
-func (m *Monitor) follow(ctx context.Context) (*receipt.Checkpoint, error) {
-	checkpoint, err := m.c.Log.Checkpoint(ctx)
-	if err != nil {
-		return nil, m.stale(err)
+// update changes the state, saves it, and then makes the alerts known that are
+// pending in it. If it fails, the change is in memory and not on disk: nothing
+// may be done on its strength before settle.
+func (m *Monitor) update(change func(*state)) error {
+	m.mu.Lock()
+	change(m.state)
+	m.unsaved = true
+	raised := m.state.Alerts.Pending
+	err := m.save()
+	i := slices.IndexFunc(raised, func(a Alert) bool { return a.Number > m.told })
+	m.told = max(m.told, m.state.Alerts.Last)
+	m.mu.Unlock()
+	if i < 0 {
+		return err
 	}
-	if m.state.Checkpoint != "" {
-		last, err := m.c.Log.Policy().OpenUnwitnessed([]byte(m.state.Checkpoint))
+	// A disk that is full is no reason not to say what was found.
+	for _, a := range raised[i:] {
+		m.report(Event{Event: "alert", Alert: &a, Index: a.Index, Detail: a.Detail})
+	}
+	return err
+}
+
+// settle has everything that the monitor knows on disk, and every alert told.
+func (m *Monitor) settle() error {
+	m.mu.Lock()
+	settled := !m.unsaved && len(m.state.Alerts.Pending) == 0 && !m.state.Alerts.over(m.c.Now())
+	m.mu.Unlock()
+	if settled {
+		return nil
+	}
+	return m.update(func(s *state) { s.Alerts.turn(m.c.Now()) })
+}
+
+// save writes the state, and then the alerts that are pending in it into their
+// file. If that is the last thing that happens, the numbers tell which of them
+// are in it.
+func (m *Monitor) save() error {
+	if err := m.saveState(); err != nil {
+		return err
+	}
+	alerts := &m.state.Alerts
+	if len(alerts.Pending) == 0 {
+		return nil
+	}
+	if unwritten := alerts.unwritten(m.inFile); len(unwritten) > 0 {
+		lines, err := encodeAlerts(unwritten)
 		if err != nil {
-			return nil, fmt.Errorf("the remembered checkpoint does not verify under this policy: %w; the log's key changed, or the state is not this log's", err)
-		}
-		var fork *log.ForkError
-		if err := m.c.Log.Consistency(ctx, last, checkpoint); errors.As(err, &fork) {
-			return nil, errors.Join(err, m.keepFork(fork))
-		} else if err != nil {
-			return nil, err
-		}
-		if last.Size > checkpoint.Size {
-			// An older view of the same history, as a slow mirror serves it. What
-			// was audited stays audited, and what waits for its rebuild is within
-			// the larger tree.
-			return last, m.checkFresh(checkpoint)
-		}
-	}
-	if err := m.checkFresh(checkpoint); err != nil {
-		return nil, err
-	}
-	if string(checkpoint.Note) == m.state.Checkpoint {
-		return checkpoint, nil
-	}
-	m.state.Checkpoint = string(checkpoint.Note)
-	if checkpoint.Size > m.state.Next {
-		m.c.Report(Event{Event: "following", Size: checkpoint.Size})
-	}
-	return checkpoint, m.state.save(m.c.Dir)
-}
-
-// stale tells people when the log cannot be followed for longer than the policy
-// lets a receipt be old: from then on, clients refuse.
-func (m *Monitor) stale(cause error) error {
-	if m.state.Checkpoint == "" {
-		return cause
-	}
-	last, err := m.c.Log.Policy().OpenCheckpoint([]byte(m.state.Checkpoint), m.c.Now())
-	if err != nil {
-		return errors.Join(cause, err)
-	}
-	return errors.Join(cause, m.checkFresh(last))
-}
-
-func (m *Monitor) checkFresh(checkpoint *receipt.Checkpoint) error {
-	maxAge := m.c.Policy.Receipt.MaxAge
-	age := m.c.Now().Sub(checkpoint.Freshness)
-	if maxAge == 0 || age <= maxAge {
-		m.staleAlerted = false
-		return nil
-	}
-	if m.staleAlerted {
-		return nil
-	}
-	m.staleAlerted = true
-	return m.alert(Alert{Code: StaleLog, Detail: fmt.Sprintf("no quorum has cosigned the log for %v, and the policy allows %v; clients refuse its receipts", age.Round(time.Second), maxAge)})
-}
-
-// keepFork writes both signed notes and raises the alert, once for each pair.
-func (m *Monitor) keepFork(fork *log.ForkError) error {
-	var names []string
-	isNew := false
-	for _, c := range []*receipt.Checkpoint{fork.Old, fork.New} {
-		sum := sha256.Sum256(c.Note)
-		name := filepath.Join(evidenceDir, fmt.Sprintf("checkpoint-%d-%s.note", c.Size, hex.EncodeToString(sum[:8])))
-		names = append(names, name)
-		path := filepath.Join(m.c.Dir, name)
-		if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-			isNew = true
-		}
-		if err := durable.WriteFile(path, c.Note, 0o644); err != nil {
 			return err
 		}
+		if err := m.disk.append(alertsFile, lines); err != nil {
+			return fmt.Errorf("writing an alert: %w", err)
+		}
+		m.inFile = alerts.Last
 	}
-	if !isNew {
-		return nil
-	}
-	return m.alert(Alert{Code: Fork, Detail: fork.Error(), Evidence: names})
+	alerts.Pending = nil
+	m.unsaved = true
+	return m.saveState()
 }
 
-func (m *Monitor) alert(a Alert) error {
-	a.Time = m.c.Now().UTC().Truncate(time.Second)
-	if err := appendAlert(m.c.Dir, a); err != nil {
+func (m *Monitor) saveState() error {
+	b, err := m.state.encode()
+	if err != nil {
 		return err
 	}
-	m.c.Report(Event{Event: "alert", Alert: &a, Index: a.Index, Detail: a.Detail})
+	if err := m.disk.write(stateFile, b); err != nil {
+		return fmt.Errorf("writing the monitor's state: %w", err)
+	}
+	m.unsaved = false
 	return nil
 }
 
-// saveEvery bounds how many entries are audited again after a crash.
-const saveEvery = 1024
+func (m *Monitor) report(e Event) {
+	e.Detail = plain(e.Detail)
+	m.reporting.Lock()
+	defer m.reporting.Unlock()
+	m.c.Report(e)
+}
 
-func (m *Monitor) auditEntries(ctx context.Context, checkpoint *receipt.Checkpoint) error {
-	if m.state.Next >= checkpoint.Size {
-		return nil
+// size is that of the newest tree that was verified.
+func (m *Monitor) size() int64 {
+	if m.last == nil {
+		return 0
 	}
-	for entry, err := range m.c.Log.Entries(ctx, checkpoint, m.state.Next) {
-		if err != nil {
-			return errors.Join(err, m.state.save(m.c.Dir))
-		}
-		before := len(m.state.Releases)
-		for _, f := range m.state.audit(entry.Index, entry.Leaf, m.c.Policy) {
-			if err := m.alert(Alert{Code: f.code, Index: &entry.Index, Detail: f.detail}); err != nil {
-				return err
-			}
-		}
-		m.state.Next = entry.Index + 1
-		if len(m.state.Releases) > before {
-			m.c.Report(Event{Event: "release", Index: &entry.Index})
-		}
-		if m.state.Next%saveEvery == 0 {
-			if err := m.state.save(m.c.Dir); err != nil {
-				return err
-			}
-		}
-	}
-	return m.state.save(m.c.Dir)
+	return m.last.Size
 }

@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -8,18 +9,20 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/vitrine-dev/vitrine/builder"
 	"github.com/vitrine-dev/vitrine/log"
-	"github.com/vitrine-dev/vitrine/log/durable"
-	"github.com/vitrine-dev/vitrine/log/receipt"
 	"github.com/vitrine-dev/vitrine/log/statement"
 )
 
 // A Rebuilder builds a release again in an empty folder, which it may fill; the
 // monitor removes it. A release that gives other bits, or none, is a result and
 // not an error: an error says that this machine could not try, and the monitor
-// will try again.
+// will try again. It is called from as many goroutines as [Config.Parallel]
+// says.
 type Rebuilder interface {
 	Rebuild(ctx context.Context, release *statement.Signed, addenda builder.Addenda, dir string) (*builder.Rebuilt, error)
 }
@@ -36,133 +39,260 @@ func (a Addenda) Addendum(ctx context.Context, d statement.Digest, maxBytes int6
 	return b, err
 }
 
-// rebuildAll rebuilds and publishes what waits, oldest first. One release that
-// cannot be tried does not keep the others waiting.
-func (m *Monitor) rebuildAll(ctx context.Context, checkpoint *receipt.Checkpoint) error {
-	type waiting struct {
-		id string
-		*release
-	}
-	var queue []waiting
-	for id, r := range m.state.Releases {
-		if r.Published == nil {
-			queue = append(queue, waiting{id, r})
+// maxTries bounds how often a release that could not be built is tried. With
+// waits that double from a day on, the last is two months after the first.
+const maxTries = 7
+
+// maxRetryAfter keeps the longest wait a duration.
+const maxRetryAfter = 365 * 24 * time.Hour
+
+// due says what is to be done about a release now.
+type due struct {
+	id      string
+	release release
+	again   bool // it was tried before
+}
+
+// queue is what is due, releases that were never tried first, then the oldest.
+func (m *Monitor) queue() []due {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var all []due
+	for id, r := range m.state.Audit.Releases {
+		mine := m.state.Rebuilds[id]
+		if mine.wantsBuild(m.c.Now()) || mine.wantsSaying(m.c.Now()) || mine.wantsLook(m.size()) {
+			all = append(all, due{id, *r, mine != nil})
 		}
 	}
-	slices.SortFunc(queue, func(a, b waiting) int { return cmp.Compare(a.Index, b.Index) })
-	var failed error
-	for _, w := range queue {
-		if err := m.rebuildOne(ctx, checkpoint, w.release); err != nil {
-			if ctx.Err() != nil {
-				return err
+	slices.SortFunc(all, func(a, b due) int {
+		if a.again != b.again {
+			if b.again {
+				return -1
 			}
-			failed = errors.Join(failed, fmt.Errorf("release %s (entry %d): %w", w.Version, w.Index, err))
+			return 1
 		}
-	}
-	return failed
+		return cmp.Compare(a.release.Index, b.release.Index)
+	})
+	return all
 }
 
-func (m *Monitor) rebuildOne(ctx context.Context, checkpoint *receipt.Checkpoint, r *release) error {
-	if r.Leaf == nil {
-		if err := m.rebuild(ctx, checkpoint, r); err != nil {
-			return err
-		}
-	}
-	if r.Outcome == statement.NotReproduced {
-		if err := m.storeExplanation(ctx, r); err != nil {
-			return err
-		}
-	}
-	_, index, err := m.c.Log.Add(ctx, r.Leaf)
-	var answer *log.Error
-	if errors.As(err, &answer) && answer.Code == log.NoReceipt {
-		// It is in. Its receipt is for those who show it to clients.
-		index, err = answer.Index, nil
-	}
-	if err != nil {
-		return fmt.Errorf("publishing the rebuild statement: %w", err)
-	}
-	r.Published = &index
-	if err := m.state.save(m.c.Dir); err != nil {
+// wantsBuild: it was never built, or could not be and has waited.
+func (r *rebuild) wantsBuild(now time.Time) bool {
+	return r == nil || r.Outcome == statement.CouldNotBuild && r.Tries < maxTries && !now.Before(r.Retry)
+}
+
+// wantsSaying: the log does not have all of it yet.
+func (r *rebuild) wantsSaying(now time.Time) bool {
+	return r != nil && (r.Published == nil && !now.Before(r.Resend) || r.Outcome == statement.NotReproduced && !r.Explained)
+}
+
+// wantsLook: the log says that it has it, and it was not seen there.
+func (r *rebuild) wantsLook(size int64) bool {
+	return r != nil && r.Published != nil && !r.Confirmed && size > *r.Published
+}
+
+// rebuildAll does what is due. One release that cannot be tried does not keep
+// the others waiting.
+func (m *Monitor) rebuildAll(ctx context.Context) error {
+	if err := m.settle(); err != nil {
 		return err
 	}
-	m.c.Report(Event{Event: "published", Index: &index, Version: r.Version, Outcome: string(r.Outcome)})
+	m.mu.Lock()
+	_, offline := m.state.Troubles[StaleLog]
+	m.mu.Unlock()
+	queue := m.queue()
+	built, said := make([]error, len(queue)), make([]error, len(queue))
+	var g errgroup.Group
+	g.SetLimit(m.c.Parallel)
+	for i, d := range queue {
+		g.Go(func() error {
+			if ctx.Err() != nil {
+				built[i] = ctx.Err()
+				return nil
+			}
+			about := func(err error) error {
+				if err == nil {
+					return nil
+				}
+				return fmt.Errorf("release %s (entry %d): %w", d.release.Version, d.release.Index, err)
+			}
+			if m.rebuildOf(d.id).wantsBuild(m.c.Now()) {
+				built[i] = about(m.rebuild(ctx, d))
+			}
+			if m.rebuildOf(d.id) != nil {
+				said[i] = about(m.say(ctx, d))
+			}
+			return nil
+		})
+	}
+	_ = g.Wait() // the errors are in the two slices
+	if failed := errors.Join(append(built, said...)...); offline && failed != nil {
+		// One alert for one cause.
+		return failed
+	}
+	return errors.Join(
+		m.stand(ctx, CannotRebuild, m.c.Now(), errors.Join(built...)),
+		m.stand(ctx, CannotPublish, m.c.Now(), errors.Join(said...)),
+	)
+}
+
+// rebuildOf is a copy of the rebuild of a release, or nil.
+func (m *Monitor) rebuildOf(id string) *rebuild {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.state.Rebuilds[id]
+	if r == nil {
+		return nil
+	}
+	c := *r
+	return &c
+}
+
+// rebuild builds a release and has what is to be said of it on disk.
+func (m *Monitor) rebuild(ctx context.Context, d due) error {
+	signed, err := m.entry(ctx, d.release.Index)
+	if err != nil {
+		return err
+	}
+	if signed.ID.String() != d.id {
+		return fmt.Errorf("entry %d is the statement %s, and was %s when it was audited", d.release.Index, signed.ID, d.id)
+	}
+	m.report(Event{Event: "rebuilding", Index: &d.release.Index, Version: d.release.Version})
+	dir, err := os.MkdirTemp(string(m.dir), rebuildPrefix)
+	if err != nil {
+		return err
+	}
+	defer removeAll(dir)
+	got, err := m.build(ctx, signed, dir)
+	if err != nil {
+		return err
+	}
+	next := m.rebuildOf(d.id)
+	if next == nil || got.Outcome != next.Outcome {
+		if next, err = m.write(got, signed, d.release.Index); err != nil {
+			return err
+		}
+	}
+	if err := m.update(func(s *state) { m.conclude(s, d, next, got) }); err != nil {
+		return err
+	}
+	m.report(Event{Event: "rebuilt", Index: &d.release.Index, Version: d.release.Version, Outcome: string(got.Outcome), Detail: got.Summary()})
 	return nil
 }
 
-// rebuild builds a release and leaves the signed statement in the state.
-func (m *Monitor) rebuild(ctx context.Context, checkpoint *receipt.Checkpoint, r *release) error {
-	signed, err := m.entry(ctx, checkpoint, r.Index)
-	if err != nil {
-		return err
-	}
-	m.c.Report(Event{Event: "rebuilding", Index: &r.Index, Version: r.Version})
-	dir, err := os.MkdirTemp(m.c.Dir, "rebuild-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	got, err := m.c.Rebuilder.Rebuild(ctx, signed, Addenda{m.c.Log}, dir)
-	if err != nil {
-		return err
-	}
+// write has on disk what is to be said of a rebuild, and what proves it.
+func (m *Monitor) write(got *builder.Rebuilt, release *statement.Signed, index int64) (*rebuild, error) {
 	if got.Explanation != nil {
-		if err := durable.WriteFile(filepath.Join(m.c.Dir, explanationName(r)), got.Explanation, 0o644); err != nil {
-			return err
+		if err := m.disk.write(explanationName(index), got.Explanation); err != nil {
+			return nil, fmt.Errorf("keeping the explanation: %w", err)
 		}
 	}
-	said, err := got.Statement(signed, r.Index)
+	r := &rebuild{Outcome: got.Outcome}
+	payload, err := statementOf(got, release, index)
 	if err != nil {
-		return err
+		// A release may be so large that what is said of it is too large. That
+		// must not keep anybody from hearing of a difference.
+		r.Unsaid = plain(err.Error())
+		return r, nil
 	}
-	payload, err := said.Payload()
-	if err != nil {
-		return err
+	r.Payload, err = m.keep(payload)
+	return r, err
+}
+
+// conclude takes the result of a rebuild into the state. One that again gave
+// nothing changes nothing but the time of the next try: what was said stands,
+// whatever the reason is by now. An alert does not wait for the log to take the
+// statement: a log that refuses it is the one that has something to hide.
+func (m *Monitor) conclude(s *state, d due, next *rebuild, got *builder.Rebuilt) {
+	if next.Outcome == statement.CouldNotBuild {
+		next.Retry = m.c.Now().UTC().Truncate(time.Second).Add(m.c.RetryAfter << next.Tries)
+		next.Tries++
 	}
-	leaf, err := statement.Sign(payload, m.c.Signer)
-	if err != nil {
-		return err
+	s.Rebuilds[d.id] = next
+	if next.Outcome == statement.NotReproduced {
+		s.Alerts.raise(Alert{Code: NotReproduced, Index: &d.release.Index, Evidence: []string{explanationName(d.release.Index)},
+			Detail: fmt.Sprintf("release %s is not what its source gives: %s", d.release.Version, got.Summary())}, m.c.Now())
 	}
-	// The alert does not wait for the log to take the statement: a log that
-	// refuses it is the one that has something to hide.
-	if got.Outcome == statement.NotReproduced {
-		detail := fmt.Sprintf("release %s is not what its source gives: %s", r.Version, got.Summary())
-		if err := m.alert(Alert{Code: NotReproduced, Index: &r.Index, Detail: detail, Evidence: []string{explanationName(r)}}); err != nil {
-			return err
+	// The audit goes on during a rebuild, so that the words are read anew.
+	if r := s.Audit.Releases[d.id]; r != nil {
+		for _, f := range disagreements(r, next.Outcome) {
+			s.Alerts.raise(Alert{Code: f.code, Index: &f.index, Detail: f.detail}, m.c.Now())
 		}
 	}
-	r.Outcome, r.Leaf = got.Outcome, leaf
-	if err := m.state.save(m.c.Dir); err != nil {
-		return err
+}
+
+// build has a release rebuilt, for as long as that may take.
+func (m *Monitor) build(ctx context.Context, signed *statement.Signed, dir string) (*builder.Rebuilt, error) {
+	bounded, cancel := context.WithTimeout(ctx, m.c.RebuildTimeout)
+	defer cancel()
+	got, err := m.c.Rebuilder.Rebuild(bounded, signed, Addenda{m.c.Log}, dir)
+	switch {
+	case err == nil && got == nil:
+		return nil, errors.New("the rebuilder gave no result")
+	case err == nil:
+		return got, nil
+	case ctx.Err() == nil && bounded.Err() != nil:
+		return &builder.Rebuilt{Outcome: statement.CouldNotBuild, Reason: fmt.Sprintf("the build did not end within %v", m.c.RebuildTimeout)}, nil
 	}
-	m.c.Report(Event{Event: "rebuilt", Index: &r.Index, Version: r.Version, Outcome: string(r.Outcome), Detail: got.Summary()})
-	return nil
+	return nil, err
 }
 
-func explanationName(r *release) string {
-	return filepath.Join(evidenceDir, fmt.Sprintf("not-reproduced-%d.json", r.Index))
-}
-
-// storeExplanation puts what differs beside the log, for those who read the
-// statement that names it by digest.
-func (m *Monitor) storeExplanation(ctx context.Context, r *release) error {
-	f, err := os.Open(filepath.Join(m.c.Dir, explanationName(r)))
+func statementOf(got *builder.Rebuilt, release *statement.Signed, index int64) ([]byte, error) {
+	said, err := got.Statement(release, index)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer f.Close()
-	if _, err := m.c.Log.PutAddendum(ctx, f); err != nil {
-		return fmt.Errorf("storing the explanation: %w", err)
-	}
-	return nil
+	return said.Payload()
 }
 
-func (m *Monitor) entry(ctx context.Context, checkpoint *receipt.Checkpoint, index int64) (*statement.Signed, error) {
-	for entry, err := range m.c.Log.Entries(ctx, checkpoint, index) {
+// keep writes what is said into the folder of statements, and gives its name
+// there: its SHA-256.
+func (m *Monitor) keep(b []byte) (string, error) {
+	name := statement.DigestOf(b).SHA256
+	if err := m.disk.write(filepath.Join(statementsDir, name+".json"), b); err != nil {
+		return "", fmt.Errorf("keeping a statement: %w", err)
+	}
+	return name, nil
+}
+
+// kept reads it again.
+func (m *Monitor) kept(name string) ([]byte, error) {
+	path := m.dir.path(filepath.Join(statementsDir, name+".json"))
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("reading a statement again: %w", err)
+	}
+	if statement.DigestOf(b).SHA256 != name {
+		return nil, fmt.Errorf("reading a statement again: %s is not what was written", path)
+	}
+	return b, nil
+}
+
+func explanationName(index int64) string {
+	return filepath.Join(evidenceDir, fmt.Sprintf("not-reproduced-%d.json", index))
+}
+
+// entry reads an entry of the last tree.
+func (m *Monitor) entry(ctx context.Context, index int64) (*statement.Signed, error) {
+	leaf, err := m.leaf(ctx, index)
+	if err != nil {
+		return nil, err
+	}
+	return statement.Parse(leaf)
+}
+
+func (m *Monitor) leaf(ctx context.Context, index int64) ([]byte, error) {
+	m.mu.Lock()
+	last := m.last
+	m.mu.Unlock()
+	if last == nil || index >= last.Size {
+		return nil, fmt.Errorf("there is no entry %d yet", index)
+	}
+	for entry, err := range m.c.Log.Entries(ctx, last, index) {
 		if err != nil {
 			return nil, err
 		}
-		return statement.Parse(entry.Leaf)
+		return bytes.Clone(entry.Leaf), nil
 	}
-	return nil, fmt.Errorf("there is no entry %d in a tree of size %d", index, checkpoint.Size)
+	return nil, fmt.Errorf("there is no entry %d in a tree of size %d", index, last.Size)
 }
