@@ -1,5 +1,6 @@
 // Package durable writes files that are, after a crash at any moment, either
-// the old ones or the new ones, and locks a folder for one process.
+// the old ones or the new ones, reads files of a bounded size, and locks a
+// folder for one process.
 package durable
 
 import (
@@ -17,13 +18,15 @@ import (
 // an error the name leads to either.
 func WriteFile(path string, data []byte, perm fs.FileMode) error {
 	return Write(path, perm, func(w io.Writer) error {
-		_, err := w.Write(data)
-		return err
+		if _, err := w.Write(data); err != nil {
+			return fmt.Errorf("writing %s: %w", path, err)
+		}
+		return nil
 	})
 }
 
-// Write is WriteFile with what fill writes. An error of fill leaves the name as
-// it was.
+// Write is WriteFile with what fill writes. An error of fill is returned as it
+// is and leaves the file as it was.
 func Write(path string, perm fs.FileMode, fill func(io.Writer) error) error {
 	f, err := Beside(path)
 	if err != nil {
@@ -31,7 +34,7 @@ func Write(path string, perm fs.FileMode, fill func(io.Writer) error) error {
 	}
 	defer f.Discard()
 	if err := fill(f); err != nil {
-		return fmt.Errorf("writing %s: %w", path, err)
+		return err
 	}
 	return f.Commit(path, perm)
 }
@@ -133,6 +136,23 @@ func Sweep(dir string) error {
 		}
 	}
 	return nil
+}
+
+// ReadFile reads a file of at most limit bytes.
+func ReadFile(path string, limit int64) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err != nil {
+		return nil, fmt.Errorf("reading %s: %w", path, err)
+	}
+	if int64(len(b)) > limit {
+		return nil, fmt.Errorf("reading %s: it has more than %d bytes", path, limit)
+	}
+	return b, nil
 }
 
 // MkdirAll makes dir and its parents, and syncs every folder that gained one.

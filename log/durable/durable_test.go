@@ -124,7 +124,7 @@ func TestWriteLeavesTheOldAfterAnError(t *testing.T) {
 		}
 		return broken
 	})
-	if !errors.Is(err, broken) {
+	if err != broken {
 		t.Errorf("got %v", err)
 	}
 	got, err := os.ReadFile(path)
@@ -133,6 +133,22 @@ func TestWriteLeavesTheOldAfterAnError(t *testing.T) {
 	}
 	if names := list(t, filepath.Dir(path)); len(names) != 1 {
 		t.Errorf("temporary files were left: %v", names)
+	}
+}
+
+func TestReadFileIsBounded(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "state")
+	if err := WriteFile(path, []byte("12345"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if b, err := ReadFile(path, 5); err != nil || string(b) != "12345" {
+		t.Errorf("read %q, %v", b, err)
+	}
+	if b, err := ReadFile(path, 4); err == nil || b != nil {
+		t.Errorf("read %q of a file that is too long", b)
+	}
+	if _, err := ReadFile(path+"x", 4); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file that is not there gives %v", err)
 	}
 }
 

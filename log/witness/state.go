@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -39,7 +38,7 @@ func fileStem(origin string) string {
 // the file, the witness must not start: it would take the log for a new one.
 func load(dir, origin string) (tree tlog.Tree, signed []byte, err error) {
 	path := checkpointFile(dir, origin)
-	signed, err = readBounded(path, maxNoteBytes)
+	signed, err = durable.ReadFile(path, maxNoteBytes)
 	if errors.Is(err, fs.ErrNotExist) {
 		return tlog.Tree{}, nil, nil
 	}
@@ -87,17 +86,4 @@ func keepFork(dir, origin string, ours, theirs []byte) error {
 	}
 	both := append(append(append([]byte{}, ours...), '\n'), theirs...)
 	return durable.WriteFile(path, both, 0o600)
-}
-
-func readBounded(path string, limit int64) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(b)) > limit {
-		err = fmt.Errorf("it is longer than %d bytes", limit)
-	}
-	return b, err
 }
