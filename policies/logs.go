@@ -48,15 +48,14 @@ func blockLine(msg string) (line int, rest string) {
 	return n, msg[:at[0]] + msg[at[1]:]
 }
 
-// distinctLogs refuses two logs under one origin or with one key: receipts and
-// remembered checkpoints are told apart by these.
+// distinctLogs refuses two logs under one origin: it tells receipts apart.
 func distinctLogs(logs []*receipt.Policy, v yamldoc.Value) {
 	if v.Err() != nil {
 		return
 	}
 	for i, a := range logs {
 		for _, b := range logs[:i] {
-			if a.Origin() == b.Origin() || a.LogVerifierKey() == b.LogVerifierKey() {
+			if a.Origin() == b.Origin() {
 				v.Errorf("logs names the log %q twice; merge the two", a.Origin())
 			}
 		}

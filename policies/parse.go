@@ -4,6 +4,7 @@ import (
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/x509"
 	"encoding/pem"
@@ -332,10 +333,13 @@ func readAttestationKeys(v yamldoc.Value) []crypto.PublicKey {
 		}
 		switch k := key.(type) {
 		case *rsa.PublicKey:
-			if k.Size() < 2048/8 {
-				item.Errorf("%s is an RSA key of %d bits; at least 2048 are accepted", item.Name(), k.N.BitLen())
+			if n := k.N.BitLen(); n < 2048 || n > 4096 {
+				item.Errorf("%s is an RSA key of %d bits; 2048 to 4096 are accepted", item.Name(), n)
 			}
 		case *ecdsa.PublicKey:
+			if k.Curve != elliptic.P256() {
+				item.Errorf("%s is an ECDSA key on %s; P-256 is accepted", item.Name(), k.Curve.Params().Name)
+			}
 		default:
 			item.Errorf("%s is neither an RSA nor an ECDSA key; a TPM quotes with one of these", item.Name())
 		}

@@ -2,10 +2,12 @@ package policies
 
 import (
 	"bytes"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"crypto/rsa"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -331,13 +333,33 @@ func TestAttestationKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, err := x509.MarshalPKIXPublicKey(key.Public())
+	public := func(k crypto.PublicKey) string {
+		der, err := x509.MarshalPKIXPublicKey(k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
+	}
+	good := public(key.Public())
+	if err := with(good); err != nil {
+		t.Errorf("P-256: %v", err)
+	}
+	// What the appraisal would refuse of every quote is refused here, once.
+	large, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	good := string(pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der}))
-	if err := with(good); err != nil {
-		t.Errorf("P-256: %v", err)
+	if err := with(public(large.Public())); err == nil || !strings.Contains(err.Error(), "P-256 is accepted") {
+		t.Errorf("P-384: %v", err)
+	}
+	modulus := func(bits uint) string {
+		n := new(big.Int).Lsh(big.NewInt(1), bits-1)
+		return public(&rsa.PublicKey{N: n.SetBit(n, 0, 1), E: 65537})
+	}
+	for bits, ok := range map[uint]bool{2047: false, 2048: true, 4096: true, 4097: false} {
+		if err := with(modulus(bits)); (err == nil) != ok {
+			t.Errorf("RSA of %d bits: %v", bits, err)
+		}
 	}
 	if err := with(pemKey(t)); err == nil || !strings.Contains(err.Error(), "neither an RSA nor an ECDSA") {
 		t.Errorf("Ed25519: %v", err)
