@@ -126,6 +126,7 @@ func (d *document) parse(text []byte) (body ast.Node) {
 // and what passes the bounds above.
 func (d *document) plain(tokens token.Tokens) bool {
 	flow, keys := 0, 0
+	var before *token.Token // the last one that is no comment
 	for _, t := range tokens {
 		line := t.Position.Line
 		switch t.Type {
@@ -139,11 +140,20 @@ func (d *document) plain(tokens token.Tokens) bool {
 			d.failf(line, "%q: anchors, aliases, tags, merge keys, directives, explicit keys and document marks are not used here: write the value itself", clip(t.Value))
 			return false
 		case token.SequenceEntryType:
-			// "- - - -" nests once per dash without a deeper line.
-			if t.Next != nil && t.Next.Type == token.SequenceEntryType && t.Next.Position.Line == line {
-				d.failf(line, "a list directly inside a list: none is expected here")
-				return false
+			// "- - - -" nests once per dash without a deeper line, and a long
+			// run of empty items takes the parser long.
+			if before == nil || before.Type != token.SequenceEntryType {
+				break
 			}
+			if before.Position.Column < t.Position.Column {
+				d.failf(line, "a list directly inside a list: none is expected here")
+			} else {
+				d.failf(before.Position.Line, "an item is empty: remove the dash")
+			}
+			return false
+		}
+		if t.Type != token.CommentType {
+			before = t
 		}
 		if keys > maxKeys {
 			d.failf(line, "more than %d keys: divide the file", maxKeys)
