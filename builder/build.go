@@ -1,7 +1,6 @@
 package builder
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -15,6 +14,7 @@ import (
 	"time"
 
 	"github.com/vitrine-dev/vitrine/builder/image"
+	"github.com/vitrine-dev/vitrine/log/durable"
 )
 
 // Inputs is what determines an image: the bytes of a recipe and its lock.
@@ -118,7 +118,7 @@ func Build(ctx context.Context, in Inputs, o Options) (*Output, error) {
 	if err := os.Rename(staging, out); err != nil {
 		return nil, fmt.Errorf("building: %w", err)
 	}
-	if err := syncDir(filepath.Dir(out)); err != nil {
+	if err := durable.SyncDir(filepath.Dir(out)); err != nil {
 		return nil, fmt.Errorf("building: %w", err)
 	}
 	return newOutput(out, b.manifest, b.manifestText), nil
@@ -367,11 +367,7 @@ func (b *build) describe(made *image.Output, out string) error {
 	if err != nil {
 		return err
 	}
-	err = writeFile(filepath.Join(out, ManifestName), 0o644, func(w io.Writer) error {
-		_, err := io.Copy(w, bytes.NewReader(text))
-		return err
-	})
-	if err != nil {
+	if err := durable.WriteFile(filepath.Join(out, ManifestName), text, 0o644); err != nil {
 		return err
 	}
 	b.manifest, b.manifestText = m, text

@@ -21,6 +21,7 @@ import (
 
 	"github.com/ulikunitz/xz"
 
+	"github.com/vitrine-dev/vitrine/log/durable"
 	"github.com/vitrine-dev/vitrine/log/statement"
 )
 
@@ -171,7 +172,7 @@ func openRelease(ctx context.Context, signed []byte, keyring string) ([]byte, er
 	if err := judgeStatus(status.String()); err != nil {
 		return nil, err
 	}
-	text, err := readFile(plain, maxReleaseBytes)
+	text, err := durable.ReadFile(plain, maxReleaseBytes)
 	if err != nil {
 		return nil, fmt.Errorf("checking the signature: %w", err)
 	}

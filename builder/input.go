@@ -10,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/vitrine-dev/vitrine/log/durable"
 )
 
 // InputKind says where an input comes from.
@@ -147,7 +149,7 @@ func (c Cache) take(ctx context.Context, in Input, f Fetcher, checkOnly bool) er
 	if checkOnly {
 		return compare(in, r, io.Discard)
 	}
-	return writeFile(c.Path(in.SHA256), 0o600, func(w io.Writer) error { return compare(in, r, w) })
+	return durable.Write(c.Path(in.SHA256), 0o600, func(w io.Writer) error { return compare(in, r, w) })
 }
 
 // put stores bytes under their digest.
@@ -157,10 +159,7 @@ func (c Cache) put(b []byte) (digest string, err error) {
 	}
 	sum := sha256.Sum256(b)
 	digest = hex.EncodeToString(sum[:])
-	return digest, writeFile(c.Path(digest), 0o600, func(w io.Writer) error {
-		_, err := w.Write(b)
-		return err
-	})
+	return digest, durable.WriteFile(c.Path(digest), b, 0o600)
 }
 
 // compare copies r to w and reads one byte more than the input has, never all
@@ -177,44 +176,6 @@ func compare(in Input, r io.Reader, w io.Writer) error {
 		return fmt.Errorf("%w: %d bytes came, not %d", ErrChanged, n, in.Size)
 	case got != in.SHA256:
 		return fmt.Errorf("%w: bytes with SHA-256 %s came", ErrChanged, got)
-	}
-	return nil
-}
-
-// writeFile makes a file that is whole or not there: it writes beside, syncs,
-// and renames.
-func writeFile(name string, perm os.FileMode, fill func(io.Writer) error) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(name), ".new-*")
-	if err != nil {
-		return fmt.Errorf("writing %s: %w", name, err)
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-			os.Remove(f.Name())
-		}
-	}()
-	if err := fill(f); err != nil {
-		return err
-	}
-	if err := errors.Join(f.Chmod(perm), f.Sync(), f.Close()); err != nil {
-		return fmt.Errorf("writing %s: %w", name, err)
-	}
-	if err := os.Rename(f.Name(), name); err != nil {
-		return fmt.Errorf("writing %s: %w", name, err)
-	}
-	return syncDir(filepath.Dir(name))
-}
-
-// syncDir makes a rename in dir last through a power cut.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("syncing %s: %w", dir, err)
-	}
-	defer d.Close()
-	if err := d.Sync(); err != nil {
-		return fmt.Errorf("syncing %s: %w", dir, err)
 	}
 	return nil
 }

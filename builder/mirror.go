@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"github.com/vitrine-dev/vitrine/log/durable"
 )
 
 // Mirrors are the archives that this machine's apt uses: their base URLs, such
@@ -38,7 +40,7 @@ func AptMirrors(dir string) (*Mirrors, error) {
 	}
 	m := &Mirrors{}
 	for _, name := range names {
-		b, err := readFile(name, maxSourcesBytes)
+		b, err := durable.ReadFile(name, maxSourcesBytes)
 		if errors.Is(err, os.ErrNotExist) {
 			continue
 		}
@@ -63,7 +65,7 @@ func (m *Mirrors) add(uri string) {
 	// "mirror+file:" and others name a list of mirrors; such a list is read when
 	// it lies on this machine.
 	if list, ok := strings.CutPrefix(uri, "mirror+file:"); ok {
-		b, err := readFile("/"+strings.TrimLeft(list, "/"), maxSourcesBytes)
+		b, err := durable.ReadFile("/"+strings.TrimLeft(list, "/"), maxSourcesBytes)
 		if err == nil {
 			for line := range strings.Lines(string(b)) {
 				if fields := strings.Fields(line); len(fields) > 0 && !strings.HasPrefix(fields[0], "mirror+") {
@@ -214,18 +216,4 @@ func (m *Mirrors) get(ctx context.Context, address string, limit int64) ([]byte,
 		return nil, fmt.Errorf("reading %s: more than %d bytes", address, limit)
 	}
 	return b.Bytes(), nil
-}
-
-// readFile reads a file of at most limit bytes.
-func readFile(name string, limit int64) ([]byte, error) {
-	f, err := os.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, limit+1))
-	if err == nil && int64(len(b)) > limit {
-		err = fmt.Errorf("%s has more than %d bytes", name, limit)
-	}
-	return b, err
 }

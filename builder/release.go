@@ -10,6 +10,7 @@ import (
 
 	"github.com/vitrine-dev/vitrine/builder/image"
 	"github.com/vitrine-dev/vitrine/builder/measure"
+	"github.com/vitrine-dev/vitrine/log/durable"
 	"github.com/vitrine-dev/vitrine/log/statement"
 )
 
@@ -46,7 +47,7 @@ var StandardLaunch = measure.Launch{GuestPolicy: 0x30000}
 // OpenOutput reads what Build left in dir and compares each artefact with the
 // manifest.
 func OpenOutput(dir string) (*Output, error) {
-	text, err := readFile(filepath.Join(dir, ManifestName), maxManifestBytes)
+	text, err := durable.ReadFile(filepath.Join(dir, ManifestName), maxManifestBytes)
 	if err != nil {
 		return nil, fmt.Errorf("opening an image: %w: name a folder that vitrine build made", err)
 	}
@@ -115,7 +116,7 @@ func (o *Output) Measure(shape Shape) (*measure.Result, error) {
 	if err != nil {
 		return nil, err
 	}
-	commandLine, err := readFile(o.Path(image.CmdlineName), 4096)
+	commandLine, err := durable.ReadFile(o.Path(image.CmdlineName), 4096)
 	if err != nil {
 		return nil, fmt.Errorf("measuring for shape %q: %w", shape.Name, err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/vitrine-dev/vitrine/builder/image"
 	"github.com/vitrine-dev/vitrine/builder/measure"
 	"github.com/vitrine-dev/vitrine/builder/measure/simulated"
+	"github.com/vitrine-dev/vitrine/log/durable"
 	"github.com/vitrine-dev/vitrine/log/statement"
 	"github.com/vitrine-dev/vitrine/log/yamldoc"
 )
@@ -219,7 +220,7 @@ func (f FirmwareSource) read(ctx context.Context, lock *Lock, cache Cache, fetch
 			if err != nil {
 				return nil, err
 			}
-			return readFile(path, maxFirmwareBytes)
+			return durable.ReadFile(path, maxFirmwareBytes)
 		}
 		return nil, fmt.Errorf("the lock has no file %s: run vitrine lock", f.File)
 	}

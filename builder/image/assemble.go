@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/vitrine-dev/vitrine/builder/image/guestconfig"
+	"github.com/vitrine-dev/vitrine/log/durable"
 )
 
 // Names of the artefacts that do not belong to a volume.
@@ -80,7 +80,7 @@ func Assemble(ctx context.Context, spec Spec, outDir string) (_ *Output, err err
 			return nil, fmt.Errorf("assembling an image: %w", err)
 		}
 	}
-	if err := syncDir(outDir); err != nil {
+	if err := durable.SyncDir(outDir); err != nil {
 		return nil, fmt.Errorf("assembling an image: %w", err)
 	}
 	return &Output{Dir: outDir, Artefacts: a.artefacts, Volumes: a.volumes}, nil
@@ -296,14 +296,6 @@ func (r *contextReader) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	return r.ReadCloser.Read(p)
-}
-
-func syncDir(name string) error {
-	d, err := os.Open(name)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }
 
 // String is the digest in hex, two spaces and the name, as sha256sum(1) prints.
