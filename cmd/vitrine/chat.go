@@ -17,6 +17,7 @@ import (
 )
 
 const (
+	maxPromptBytes = 4 << 20
 	maxEventBytes  = 1 << 20
 	maxAnswerBytes = 64 << 20
 )
@@ -27,14 +28,27 @@ func newChat() *cobra.Command {
 		Short: "Check a node, and only then send it a prompt",
 		Long: `Check the node at URL against the policy, print the verdict, and only if it is
 accepted send PROMPT (OpenAI chat completions, streaming) over the very connection
-that was checked, and print the answer as it comes.`,
-		Example: `  vitrine chat https://inference.example.com "What is a vitrine?" --policy policy.yaml`,
-		Args:    cobra.ExactArgs(2),
+that was checked, and print the answer as it comes. The PROMPT - is read from
+standard input.
+
+Exit status 0: accepted, and answered in full. 1: the policy does not accept the node,
+and nothing was sent. 2: there was no answer.`,
+		Example: `  vitrine chat https://inference.example.com "What is a vitrine?" --policy policy.yaml
+  vitrine chat https://inference.example.com - --policy policy.yaml < question.txt`,
+		Args: arguments,
 	}
 	f := addClientFlags(c)
 	model := c.Flags().String("model", "hello", "`NAME` of the model")
 	asJSON := jsonFlag(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
+		prompt := args[1]
+		if prompt == stdin {
+			text, err := readFile(stdin, maxPromptBytes)
+			if err != nil {
+				return err
+			}
+			prompt = string(text)
+		}
 		opts, err := f.options()
 		if err != nil {
 			return err
@@ -48,7 +62,7 @@ that was checked, and print the answer as it comes.`,
 			return err
 		}
 		defer transport.CloseIdleConnections()
-		answer, err := chat(c, &http.Client{Transport: transport}, args[0], *model, args[1], func() {
+		answer, err := chat(c, &http.Client{Transport: transport}, args[0], *model, prompt, func() {
 			if !*asJSON {
 				printVerdict(c, verdict, nil, false)
 			}

@@ -17,12 +17,7 @@ import (
 )
 
 func newMeasure() *cobra.Command {
-	c := &cobra.Command{
-		Use:   "measure",
-		Short: "Predict the registers that hardware will report",
-	}
-	c.AddCommand(newMeasureImage(), newMeasureSNP(), newMeasureTPM())
-	return c
+	return noun("measure", "Predict the registers that hardware will report", newMeasureImage(), newMeasureSNP(), newMeasureTPM())
 }
 
 func newMeasureImage() *cobra.Command {
@@ -31,7 +26,8 @@ func newMeasureImage() *cobra.Command {
 		Short: "Predict every shape of a recipe for a built image",
 		Long: `Predict, from the artefacts in the folder IMAGE, what each machine shape of the
 recipe measures, as the release statement will say.`,
-		Args: cobra.ExactArgs(1),
+		Example: `  vitrine measure image image --recipe testdata/recipes/hello-inference`,
+		Args:    arguments,
 	}
 	recipe := addRecipeFlags(c)
 	flags := addBuildFlags(c)
@@ -51,7 +47,7 @@ recipe measures, as the release statement will say.`,
 		}
 		all, err := image.Measurements(c.Context(), in, e.cache)
 		if err != nil {
-			return err
+			return recipe.named(err)
 		}
 		if *asJSON {
 			return printJSON(c.OutOrStdout(), map[string]any{"measurements": all})
@@ -104,7 +100,7 @@ func newMeasureSNP() *cobra.Command {
 not given means absent; an empty file, or --cmdline '', means there and empty.`,
 		Example: `  vitrine measure sev-snp --firmware OVMF.fd --kernel vmlinuz --initrd initrd.cpio \
     --cmdline "console=ttyS0" --vcpus 4 --vcpu-type EPYC-v4`,
-		Args: cobra.NoArgs,
+		Args: arguments,
 	}
 	firmware := c.Flags().String("firmware", "", "OVMF `FILE`")
 	firmwareHash := c.Flags().String("firmware-hash", "", "launch digest after the firmware's pages, `HEX`, in place of measuring them")
@@ -121,6 +117,8 @@ not given means absent; an empty file, or --cmdline '', means there and empty.`,
 	varsSize := c.Flags().Int64("vars-size", 0, "`BYTES` of the variables' flash, with --svsm")
 	asJSON := jsonFlag(c)
 	require(c, "firmware")
+	oneOf(c, "vmm", "qemu", "ec2", "gce")
+	oneOf(c, "mode", "snp", "sev-es", "sev")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		files := &openFiles{}
 		defer files.close()
@@ -172,7 +170,7 @@ func newMeasureTPM() *cobra.Command {
 		Use:     "tpm",
 		Short:   "Predict the PCRs of a UKI booted through OVMF",
 		Example: `  vitrine measure tpm --uki image/uki.efi --disk image/disk.img --vars /usr/share/OVMF/OVMF_VARS_4M.fd`,
-		Args:    cobra.NoArgs,
+		Args:    arguments,
 	}
 	uki := c.Flags().String("uki", "", "unified kernel image `FILE`")
 	disk := c.Flags().String("disk", "", "disk image `FILE` that holds it; decides PCR 5")
@@ -205,6 +203,7 @@ type openFiles struct {
 
 func (o *openFiles) section(path string) *io.SectionReader {
 	f, err := os.Open(path)
+	err = noSuch(err)
 	if err == nil {
 		o.open = append(o.open, f)
 		var info os.FileInfo

@@ -5,21 +5,11 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 )
-
-// version is the module's version where the binary was built by version, and
-// "devel" otherwise.
-func version() string {
-	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
-		return info.Main.Version
-	}
-	return "devel"
-}
 
 // jsonFlag adds --json, which every command that answers a question has.
 func jsonFlag(c *cobra.Command) *bool {

@@ -26,7 +26,7 @@ states. RELEASE is the file of its transparent statement.
 
 Exit status 0: the same bits. 1: other bits. 2: nothing could be built.`,
 		Example: `  vitrine rebuild release.transparent.json --log-policy tlog.policy`,
-		Args:    cobra.ExactArgs(1),
+		Args:    arguments,
 	}
 	out := c.Flags().String("out", "", "keep the artefacts in this `FOLDER`")
 	flags := addBuildFlags(c)

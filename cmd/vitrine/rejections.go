@@ -17,9 +17,18 @@ func newRejections() *cobra.Command {
 beginning of one, only those. docs/rejections.md is the same list to read.`,
 		Example: `  vitrine rejections receipt/
   vitrine rejections hardware/sev-snp/vcek-expired`,
-		Args: cobra.MaximumNArgs(1),
+		Args: arguments,
 	}
 	asJSON := jsonFlag(c)
+	c.ValidArgsFunction = func(_ *cobra.Command, args []string, _ string) ([]string, cobra.ShellCompDirective) {
+		var codes []string
+		for _, info := range hardware.Codes() {
+			if len(args) == 0 {
+				codes = append(codes, string(info.Code))
+			}
+		}
+		return codes, cobra.ShellCompDirectiveNoFileComp
+	}
 	c.RunE = func(c *cobra.Command, args []string) error {
 		var prefix string
 		if len(args) == 1 {
@@ -35,7 +44,7 @@ beginning of one, only those. docs/rejections.md is the same list to read.`,
 			return fmt.Errorf("no code begins with %q; see them all with: vitrine rejections", prefix)
 		}
 		if *asJSON {
-			return printJSON(c.OutOrStdout(), codes)
+			return printJSON(c.OutOrStdout(), map[string]any{"rejections": codes})
 		}
 		p := colours(c.OutOrStdout())
 		for _, info := range codes {

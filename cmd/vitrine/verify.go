@@ -11,9 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/vitrine-dev/vitrine/policies"
 	"github.com/vitrine-dev/vitrine/verifier"
-	"github.com/vitrine-dev/vitrine/verifier/hardware"
 )
 
 // clientFlags are those of the commands that judge a node.
@@ -36,11 +34,8 @@ func addClientFlags(c *cobra.Command) clientFlags {
 
 func (f clientFlags) options() (verifier.Options, error) {
 	var o verifier.Options
-	text, err := readFile(*f.policy, policies.MaxBytes)
-	if err != nil {
-		return o, err
-	}
-	if o.Policy, err = policies.Parse(*f.policy, text); err != nil {
+	var err error
+	if o.Policy, err = readPolicy(*f.policy); err != nil {
 		return o, err
 	}
 	if *f.noState {
@@ -70,7 +65,7 @@ marked HISTORICAL and opens no connection.
 Exit status 0: the policy accepts the node. 1: it does not. 2: nobody could ask.`,
 		Example: `  vitrine verify https://inference.example.com --policy policy.yaml --save report.json
   vitrine verify report.json --policy policy.yaml --at 2026-11-25T12:00:00Z`,
-		Args: cobra.ExactArgs(1),
+		Args: arguments,
 	}
 	f := addClientFlags(c)
 	save := c.Flags().String("save", "", "keep what was seen in this `FILE`")
@@ -119,7 +114,7 @@ func verifyNode(ctx context.Context, url string, opts verifier.Options, dated bo
 
 func replay(ctx context.Context, path string, opts verifier.Options, at string) (*verifier.Verdict, error) {
 	if at == "" {
-		return nil, fmt.Errorf("%s is a file; say with --at at which time to judge it (to ask a node, give https://HOST:PORT)", path)
+		return nil, fmt.Errorf("%s is a file; say with --at at which time to judge it (to ask a node, give https://HOST:PORT)", fileName(path))
 	}
 	t, err := time.Parse(time.RFC3339, at)
 	if err != nil {
@@ -131,78 +126,7 @@ func replay(ctx context.Context, path string, opts verifier.Options, at string) 
 	}
 	r, err := verifier.ParseRecording(b)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, fmt.Errorf("%s: %w", fileName(path), err)
 	}
 	return verifier.Replay(ctx, r, t, opts)
-}
-
-// printVerdict prints a verdict, or the refusal that came before there was one.
-func printVerdict(c *cobra.Command, v *verifier.Verdict, err error, asJSON bool) error {
-	var no *hardware.Rejection
-	if err != nil && !errors.As(err, &no) {
-		return err
-	}
-	if v == nil {
-		v = &verifier.Verdict{Time: timeNow(), Rejection: no}
-	}
-	if asJSON {
-		if err := printJSON(c.OutOrStdout(), v); err != nil {
-			return err
-		}
-	} else {
-		p := colours(c.OutOrStdout())
-		lines := v.Lines()
-		for i, line := range lines {
-			fmt.Fprintln(c.OutOrStdout(), p.verdictLine(line, i == len(lines)-1, v))
-		}
-	}
-	if !v.Accepted() {
-		return errNo
-	}
-	return nil
-}
-
-// verdictLine colours a line of a verdict. Green is only for what was verified;
-// what is measured and not confidential is never shown as safe.
-func (p palette) verdictLine(line string, last bool, v *verifier.Verdict) string {
-	switch {
-	case last && !v.Accepted(), strings.HasPrefix(line, string(verifier.Fail)):
-		return p.bad + line + p.reset
-	case last && v.Confidential():
-		return p.good + line + p.reset
-	case last:
-		return p.bold + line + p.reset
-	case !strings.HasPrefix(line, string(verifier.Pass)):
-		return p.dim + line + p.reset
-	}
-	return line
-}
-
-func newPolicy() *cobra.Command {
-	c := &cobra.Command{Use: "policy", Short: "Read a policy"}
-	explain := &cobra.Command{
-		Use:   "explain FILE",
-		Short: "Say in sentences what a policy accepts",
-		Args:  cobra.ExactArgs(1),
-	}
-	asJSON := jsonFlag(explain)
-	explain.RunE = func(c *cobra.Command, args []string) error {
-		text, err := readFile(args[0], policies.MaxBytes)
-		if err != nil {
-			return err
-		}
-		p, err := policies.Parse(args[0], text)
-		if err != nil {
-			return err
-		}
-		if *asJSON {
-			return printJSON(c.OutOrStdout(), map[string]any{"name": p.Name, "product": p.Product, "sentences": p.Explain()})
-		}
-		for _, s := range p.Explain() {
-			say(c, false, "%s", s)
-		}
-		return nil
-	}
-	c.AddCommand(explain)
-	return c
 }
