@@ -4,7 +4,7 @@ package hardware
 // refused for.
 var transportCodes = []CodeInfo{
 	{"node/no-statement",
-		"The node has not been given a release statement that lists its own registers.",
+		"The node has not been given a release statement for its platform or, asked without a nonce, one that lists its registers.",
 		"Run vitrine staple beside the node with the transparent statement of the release that it runs."},
 	{"node/bad-nonce",
 		"The nonce in the request is not 32 bytes in base64url.",

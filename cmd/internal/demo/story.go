@@ -26,6 +26,7 @@ type verdict struct {
 		Result string `json:"result"`
 		Saw    string `json:"saw"`
 	} `json:"checks"`
+	Notes     []string `json:"notes"`
 	Rejection *struct {
 		Code   string `json:"code"`
 		Detail string `json:"detail"`
@@ -345,6 +346,9 @@ func (s *story) accept(ctx context.Context) error {
 	for _, c := range said.Verdict.Checks {
 		s.say("   %-9s %-15s %s%s%s", c.Result, c.Name, s.dim, c.Saw, s.reset)
 	}
+	for _, n := range said.Verdict.Notes {
+		s.say("   note: %s%s%s", s.dim, n, s.reset)
+	}
 	s.say("   %s%s%s", s.bold, said.Verdict.Sentence, s.reset)
 	s.say("   answer, %d chunks over %d ms: %s", said.Answer.Chunks, said.Answer.FirstToLast, said.Answer.Text)
 	switch {
@@ -355,7 +359,10 @@ func (s *story) accept(ctx context.Context) error {
 	case said.Answer.Chunks < 2 || said.Answer.FirstToLast < 200:
 		return fmt.Errorf("the answer did not stream: %d chunks within %d ms", said.Answer.Chunks, said.Answer.FirstToLast)
 	}
-	s.saw["isolation"], s.saw["sentence"], s.saw["checks"] = said.Verdict.Isolation, said.Verdict.Sentence, said.Verdict.Checks
+	if s.c.Mode == TPM && !strings.Contains(strings.Join(said.Verdict.Notes, "\n"), "firmware was not measured") {
+		return errors.New("PCR 0 is open, and the verdict does not say what that costs")
+	}
+	s.saw["isolation"], s.saw["sentence"], s.saw["checks"], s.saw["notes"] = said.Verdict.Isolation, said.Verdict.Sentence, said.Verdict.Checks, said.Verdict.Notes
 	s.saw["chunks"], s.saw["firstToLastMilliseconds"] = said.Answer.Chunks, said.Answer.FirstToLast
 	return s.acceptRecorded(ctx)
 }
