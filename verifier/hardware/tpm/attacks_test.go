@@ -16,6 +16,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/vitrine-dev/vitrine/verifier/hardware"
@@ -279,6 +280,10 @@ func attacks() []attack {
 		{"log cut off", "", c("event-log-malformed"), good(func(s *sample) { s.e.EventLog = s.e.EventLog[:len(s.e.EventLog)-1] })},
 		{"log of SHA-1", "", c("event-log-malformed"), good(func(s *sample) { s.e.EventLog = sha1Log })},
 		{"log with short digests", "", c("event-log-malformed"), good(func(s *sample) { s.e.EventLog = append(shortLog, 0)[:len(shortLog)-1] })},
+		{"log with an algorithm twice", "", c("event-log-malformed"), good(func(s *sample) { s.e.EventLog = withAlgorithms(s.e.EventLog, 0xb, 0xb) })},
+		{"log of more algorithms than banks", "", c("event-log-malformed"), good(func(s *sample) {
+			s.e.EventLog = withAlgorithms(s.e.EventLog, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0xa, 0xb, 0xc, 0xd, 0xe, 0xf, 0x10, 0x11)
+		})},
 		{"log too long", "", "hardware/collateral-size", good(func(s *sample) { s.e.EventLog = make([]byte, hardware.MaxCollateralBytes+1) })},
 		{"log of too many events", "", c("event-log-malformed"), log(func([]simulated.Event) []simulated.Event { return make([]simulated.Event, 4097) })},
 		{"log of PCR 24", "", c("event-log-malformed"), log(func(l []simulated.Event) []simulated.Event { return append(l, event(24, 8, "x")) })},
@@ -388,6 +393,48 @@ func TestVerify(t *testing.T) {
 		if c, err := tpm.Verify(s.e, s.opts); err != nil || c.Flags["eventLog"] {
 			t.Errorf("%s without a log: %v", name, err)
 		}
+	}
+}
+
+// withAlgorithms is a log whose first event lists these digest algorithms, all
+// but the last with digests of 32 KiB.
+func withAlgorithms(log []byte, names ...uint16) []byte {
+	const sizeAt, specAt, numAlgsAt = 28, 32, 24
+	le := binary.LittleEndian
+	spec := log[specAt:][:le.Uint32(log[sizeAt:])]
+	longer := le.AppendUint32(slices.Clone(spec[:numAlgsAt]), uint32(len(names)))
+	for i, n := range names {
+		size := uint16(1 << 15)
+		if i == len(names)-1 {
+			size = sha256.Size
+		}
+		longer = le.AppendUint16(le.AppendUint16(longer, n), size)
+	}
+	longer = append(longer, 0) // no vendor information
+	out := le.AppendUint32(slices.Clone(log[:sizeAt]), uint32(len(longer)))
+	return slices.Concat(out, longer, log[specAt+len(spec):])
+}
+
+// A log is read before any signature, so that its cost must not be the sender's
+// to choose: this one of 1 MiB would take hours.
+func TestEventLogIsBounded(t *testing.T) {
+	s := sign(t, keys().p256, values(boot()), nil)
+	names := slices.Repeat([]uint16{0xb}, 100_000)
+	s.e.EventLog = withAlgorithms(simulated.EventLog(make([]simulated.Event, 4000)), names...)
+	s.e.EventLog = append(s.e.EventLog, make([]byte, hardware.MaxCollateralBytes-len(s.e.EventLog))...)
+	done := make(chan error, 1)
+	go func() {
+		_, err := tpm.Verify(s.e, s.opts)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		var r *hardware.Rejection
+		if !errors.As(err, &r) || r.Code != "hardware/tpm/event-log-malformed" {
+			t.Errorf("got %v", err)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the log is still being read")
 	}
 }
 

@@ -3,6 +3,7 @@ package tpm
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"slices"
 	"strconv"
@@ -41,6 +42,9 @@ func (a *appraisal) readEventLog() *hardware.Rejection {
 	if len(data) > hardware.MaxCollateralBytes {
 		return hardware.Refuse("hardware/collateral-size", "the event log has %d bytes, more than %d", len(data), hardware.MaxCollateralBytes)
 	}
+	if err := checkAlgorithms(data); err != nil {
+		return refuse("%v", err)
+	}
 	parsed, err := tcg.ParseEventLog(data, tcg.ParseOpts{})
 	if err != nil {
 		return refuse("%v", err)
@@ -74,6 +78,43 @@ func (a *appraisal) readEventLog() *hardware.Rejection {
 		extended = extended || e.Index == 0
 	}
 	a.log = log
+	return nil
+}
+
+// checkAlgorithms holds the log's first event (TCG_EfiSpecIDEvent; Profile,
+// §10.4.5.1; integers are little-endian) to as many digest algorithms as a TPM
+// has banks, each once. The library allocates a digest anew for each algorithm
+// of the list that bears its name: a log of 1 MiB could keep it busy for days,
+// and it is read before any signature.
+func checkAlgorithms(data []byte) error {
+	const (
+		sizeAt    = 4 + 4 + 20 // PCR index, event type, SHA-1 digest
+		specAt    = sizeAt + 4
+		numAlgsAt = 16 + 4 + 4 // signature, platform class, versions and UINTN size
+		algBytes  = 2 + 2      // name and digest size
+	)
+	if len(data) < specAt+numAlgsAt+4 {
+		return fmt.Errorf("it ends within its first event")
+	}
+	spec := data[specAt:]
+	if size := binary.LittleEndian.Uint32(data[sizeAt:]); uint64(size) < uint64(len(spec)) {
+		spec = spec[:size]
+	}
+	if len(spec) < numAlgsAt+4 {
+		return fmt.Errorf("it does not begin with a list of digest algorithms")
+	}
+	n, list := binary.LittleEndian.Uint32(spec[numAlgsAt:]), spec[numAlgsAt+4:]
+	if n > maxBanks || uint64(len(list)) < uint64(n)*algBytes {
+		return fmt.Errorf("it lists %d digest algorithms, more than %d or than it holds", n, maxBanks)
+	}
+	seen := map[uint16]bool{}
+	for ; n > 0; n-- {
+		name := binary.LittleEndian.Uint16(list)
+		if seen[name] {
+			return fmt.Errorf("it lists the digest algorithm %#04x twice", name)
+		}
+		seen[name], list = true, list[algBytes:]
+	}
 	return nil
 }
 
