@@ -55,13 +55,14 @@ recipes:
 bench:
 	$(GO) test -run '^$$' -bench . -benchmem ./...
 
+# What kills processes at random moments, again and again.
 soak: fuzz
-	VITRINE_SOAK=1 $(GO) test -race -timeout 2h ./log/... ./monitor/...
+	$(GO) test -race -count 10 -timeout 4h ./log ./log/witness ./log/staple ./monitor ./node
 
 fuzz:
 	@for pkg in $$($(GO) list ./...); do \
 		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
 			echo "fuzzing $$pkg $$target for $(FUZZTIME)"; \
-			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+			$(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg || exit 1; \
 		done; \
 	done
