@@ -2,6 +2,7 @@ package verifier
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"slices"
 	"strings"
@@ -269,6 +270,15 @@ var attacks = []attack{
 		attack: func(s *scene) { s.witnesses = []string{"w2"} },
 	},
 	{
+		name: "the witnesses of another log of the policy", code: "receipt/quorum",
+		arrange: func(s *scene) {
+			s.policy.Logs = append(s.policy.Logs, must[*receipt.Policy](s.t)(receipt.ParsePolicy(
+				"log "+vkey("other.test", algLog, key("other log").Public().(ed25519.PublicKey))+"\n"+
+					"witness w3 "+vkey("w3", algCosig, key("w3").Public().(ed25519.PublicKey))+"\nquorum w3\n", false)))
+		},
+		attack: func(s *scene) { s.witnesses = []string{"w1", "w3"} },
+	},
+	{
 		name: "cosignatures from the future", code: "receipt/future",
 		attack: func(s *scene) { s.first, s.cosigned = t0.Add(2*time.Minute), t0.Add(3*time.Minute) },
 	},
@@ -305,6 +315,10 @@ var attacks = []attack{
 	{
 		name: "another channel", code: "current/channel-name", only: "channel",
 		attack: func(s *scene) { channelIn(s).Channel = "nightly" },
+	},
+	{
+		name: "the channel of another product", code: "current/channel-name", only: "channel",
+		attack: func(s *scene) { channelIn(s).Product = "other-product" },
 	},
 	{
 		name: "a channel statement from the future", code: "current/channel-future", only: "channel",
@@ -506,6 +520,10 @@ var attacks = []attack{
 		attack: func(s *scene) {
 			s.rebuilds[0].statement.Subjects[1].Digest = statement.DigestOf([]byte("other bits"))
 		},
+	},
+	{
+		name: "a rebuild that says it is of another product", code: "rebuild/release", only: "rebuilt",
+		attack: func(s *scene) { s.rebuilds[0].statement.Predicate.(*statement.Rebuild).Product = "other-product" },
 	},
 	{
 		name: "a rebuild of some of the artefacts", code: "rebuild/release", only: "rebuilt",

@@ -43,10 +43,7 @@ func must[T any](t testing.TB) func(T, error) T {
 }
 
 // key is an Ed25519 key that every run makes again.
-func key(name string) ed25519.PrivateKey {
-	seed := sha256.Sum256([]byte("vitrine test key, not secret: " + name))
-	return ed25519.NewKeyFromSeed(seed[:])
-}
+func key(name string) ed25519.PrivateKey { return vectors.Key(name) }
 
 func pemOf(t testing.TB, k crypto.Signer) string {
 	t.Helper()

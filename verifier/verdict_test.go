@@ -269,6 +269,30 @@ func TestEmptyPolicy(t *testing.T) {
 	}
 }
 
+// TestDissent: a rebuilder who got something else does not outvote those whom
+// the policy counts, and is heard.
+func TestDissent(t *testing.T) {
+	s := newScene(t)
+	other := s.rebuildOf()
+	r := other.Predicate.(*statement.Rebuild)
+	r.Outcome = statement.NotReproduced
+	r.Got = []statement.Reference{{Name: "uki.efi", Digest: statement.DigestOf([]byte("other bits"))}}
+	explanation := statement.DigestOf([]byte("explanation"))
+	r.Explanation = &explanation
+	s.rebuilds = append(s.rebuilds, said{statement: other, by: key("second rebuilder")})
+	v, err := s.appraise(checks)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, lines(v))
+	}
+	if want := "note: second rebuilder built it from source and got something else"; !strings.Contains(lines(v), want) {
+		t.Errorf("no %q in\n%s", want, lines(v))
+	}
+	s.log, s.state = &tree{}, nil
+	s.policy.Rebuilders.Threshold = 2
+	_, err = s.appraise(checks)
+	wantCode(t, err, "rebuild/not-reproduced")
+}
+
 // TestMissingRegister: a register that one side leaves out is never taken as
 // any value.
 func TestMissingRegister(t *testing.T) {
