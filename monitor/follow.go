@@ -19,8 +19,7 @@ func (m *Monitor) follow(ctx context.Context) error {
 		return err
 	}
 	if m.forked != nil {
-		return fmt.Errorf("%w; the two signed checkpoints are %s and %s in %s",
-			m.forked, m.state.Fork[0], m.state.Fork[1], m.dir)
+		return m.hasForked()
 	}
 	fetched, err := m.c.Log.Checkpoint(ctx)
 	if err != nil {
@@ -66,7 +65,10 @@ func (m *Monitor) extend(ctx context.Context, c *receipt.Checkpoint) error {
 		var fork *log.ForkError
 		err := m.c.Log.Consistency(ctx, m.last, c)
 		if errors.As(err, &fork) {
-			return errors.Join(fork, m.keepFork(fork))
+			if err := m.keepFork(fork); err != nil {
+				return errors.Join(fork, err)
+			}
+			return m.hasForked()
 		}
 		if err != nil {
 			return err
@@ -102,6 +104,10 @@ func (m *Monitor) keepFork(fork *log.ForkError) error {
 		m.forked = fork
 		s.Alerts.raise(Alert{Code: Fork, Detail: fork.Error(), Evidence: names}, m.c.Now())
 	})
+}
+
+func (m *Monitor) hasForked() error {
+	return fmt.Errorf("%w; the signed checkpoints that prove it are %s and %s", m.forked, m.dir.path(m.state.Fork[0]), m.dir.path(m.state.Fork[1]))
 }
 
 // saveEvery bounds how many entries are audited again after a crash, and how

@@ -297,6 +297,9 @@ func (m *Monitor) settle() error {
 	return m.update(func(s *state) { s.Alerts.turn(m.c.Now()) })
 }
 
+// unknown is no number of an alert.
+const unknown = -1
+
 // save writes the state, and then the alerts that are pending in it into their
 // file. If that is the last thing that happens, the numbers tell which of them
 // are in it.
@@ -308,12 +311,20 @@ func (m *Monitor) save() error {
 	if len(alerts.Pending) == 0 {
 		return nil
 	}
+	if m.inFile == unknown {
+		inFile, err := m.dir.lastAlert()
+		if err != nil {
+			return err
+		}
+		m.inFile = inFile
+	}
 	if unwritten := alerts.unwritten(m.inFile); len(unwritten) > 0 {
 		lines, err := encodeAlerts(unwritten)
 		if err != nil {
 			return err
 		}
 		if err := m.disk.append(alertsFile, lines); err != nil {
+			m.inFile = unknown // the lines may be in it or not
 			return fmt.Errorf("writing an alert: %w", err)
 		}
 		m.inFile = alerts.Last

@@ -105,6 +105,9 @@ type history struct {
 func (h *history) ReadHashes(indexes []int64) ([]tlog.Hash, error) {
 	var out []tlog.Hash
 	for _, i := range indexes {
+		if i >= int64(len(h.hashes)) {
+			return nil, fmt.Errorf("there is no hash %d", i)
+		}
 		out = append(out, h.hashes[i])
 	}
 	return out, nil
