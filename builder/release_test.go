@@ -157,15 +157,7 @@ func signRelease(t *testing.T, s *statement.Statement) *statement.Signed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	payload, err := s.Payload()
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := statement.Sign(payload, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signed, err := statement.Parse(leaf)
+	signed, err := s.Sign(key)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -22,13 +22,8 @@ import (
 func BenchmarkAdd(b *testing.B) {
 	const writers = 256
 	w := logtest.NewWorld(b, 0)
-	_, url, _ := w.Open()
-	c := log.NewClient(url, w.Policy, nil)
-	putAddenda(b, c)
-	release := logtest.Sign(b, logtest.Release("1.0.0", ""), "publisher")
-	if _, _, err := c.Add(b.Context(), release.Leaf); err != nil {
-		b.Fatal(err)
-	}
+	c, _, _ := opened(b, w)
+	release := publish(b, c, "1.0.0")
 	var round int
 	var took, floor time.Duration
 	const adds = 2 * writers

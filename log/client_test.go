@@ -23,14 +23,10 @@ import (
 // key. Whoever has seen both has the proof.
 func TestFork(t *testing.T) {
 	one := logtest.NewWorld(t, 0)
-	_, url, stop := one.Open()
-	c := log.NewClient(url, one.Policy, nil)
-	putAddenda(t, c)
+	c, url, stop := opened(t, one)
 	publish := func(c *log.Client, version string) *receipt.Checkpoint {
 		t.Helper()
-		if _, _, err := c.Add(t.Context(), logtest.Sign(t, logtest.Release(version, ""), "publisher").Leaf); err != nil {
-			t.Fatal(err)
-		}
+		publish(t, c, version)
 		checkpoint, err := c.Checkpoint(t.Context())
 		if err != nil {
 			t.Fatal(err)
@@ -115,9 +111,7 @@ func tampering(t *testing.T, to string, change func(path string, status int, bod
 // Each lie is refused, and the same path without it is not.
 func TestClientBelievesNothing(t *testing.T) {
 	w := logtest.NewWorld(t, 1)
-	_, url, _ := w.Open()
-	honest := log.NewClient(url, w.Policy, nil)
-	putAddenda(t, honest)
+	honest, url, _ := opened(t, w)
 	first := logtest.Sign(t, logtest.Release("1.0.0", ""), "publisher")
 	second := logtest.Sign(t, logtest.Release("1.1.0", ""), "publisher")
 	tr, _, err := honest.Add(t.Context(), first.Leaf)
@@ -243,13 +237,8 @@ func TestSilentLog(t *testing.T) {
 // TestServedByAnyFileServer: readers need nothing but the folder.
 func TestServedByAnyFileServer(t *testing.T) {
 	w := logtest.NewWorld(t, 0)
-	_, url, stop := w.Open()
-	c := log.NewClient(url, w.Policy, nil)
-	putAddenda(t, c)
-	release := logtest.Sign(t, logtest.Release("1.0.0", ""), "publisher")
-	if _, _, err := c.Add(t.Context(), release.Leaf); err != nil {
-		t.Fatal(err)
-	}
+	c, _, stop := opened(t, w)
+	release := publish(t, c, "1.0.0")
 	stop()
 	srv := httptest.NewServer(http.FileServer(http.Dir(w.Dir)))
 	defer srv.Close()

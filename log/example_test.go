@@ -81,15 +81,11 @@ func example(ctx context.Context) error {
 			IssuedAt: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC), NotAfter: time.Date(2026, 3, 8, 0, 0, 0, 0, time.UTC),
 		},
 	}
-	payload, err := said.Payload()
+	signed, err := said.Sign(writer)
 	if err != nil {
 		return err
 	}
-	leaf, err := statement.Sign(payload, writer)
-	if err != nil {
-		return err
-	}
-	_, index, err := client.Add(ctx, leaf)
+	_, index, err := client.Add(ctx, signed.Leaf)
 	if err != nil {
 		return err
 	}

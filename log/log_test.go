@@ -25,6 +25,26 @@ import (
 
 func TestMain(m *testing.M) { logtest.Main(m) }
 
+// opened opens a world's log for a client that has stored what every test
+// release names.
+func opened(t testing.TB, w *logtest.World) (c *log.Client, url string, stop func()) {
+	t.Helper()
+	_, url, stop = w.Open()
+	c = log.NewClient(url, w.Policy, nil)
+	putAddenda(t, c)
+	return c, url, stop
+}
+
+// publish adds a release.
+func publish(t testing.TB, c *log.Client, version string) *statement.Signed {
+	t.Helper()
+	release := logtest.Sign(t, logtest.Release(version, ""), "publisher")
+	if _, _, err := c.Add(t.Context(), release.Leaf); err != nil {
+		t.Fatal(err)
+	}
+	return release
+}
+
 // putAddenda stores what every test release names.
 func putAddenda(t testing.TB, c *log.Client) {
 	t.Helper()
@@ -50,9 +70,7 @@ func code(err error) log.Code {
 
 func TestAddIsAnsweredWithAReceipt(t *testing.T) {
 	w := logtest.NewWorld(t, 2)
-	_, url, _ := w.Open()
-	c := log.NewClient(url, w.Policy, nil)
-	putAddenda(t, c)
+	c, _, _ := opened(t, w)
 
 	release := logtest.Sign(t, logtest.Release("1.0.0", ""), "publisher")
 	tr, index, err := c.Add(t.Context(), release.Leaf)
@@ -174,13 +192,8 @@ func TestKnownPayload(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.Admission += fmt.Sprintf("  - {name: second, key: %q, roles: [publisher], products: [%s]}\n", second.PEM(), logtest.Product)
-	_, url, stop := w.Open()
-	c := log.NewClient(url, w.Policy, nil)
-	putAddenda(t, c)
-	first := logtest.Sign(t, logtest.Release("1.0.0", ""), "publisher")
-	if _, _, err := c.Add(t.Context(), first.Leaf); err != nil {
-		t.Fatal(err)
-	}
+	c, url, stop := opened(t, w)
+	first := publish(t, c, "1.0.0")
 	other := logtest.Sign(t, logtest.Release("1.0.0", ""), "second")
 	again := func(when string) {
 		t.Helper()
@@ -212,9 +225,7 @@ func TestKnownPayload(t *testing.T) {
 // sent many times at once becomes one entry.
 func TestConcurrentAdds(t *testing.T) {
 	w := logtest.NewWorld(t, 0)
-	_, url, _ := w.Open()
-	c := log.NewClient(url, w.Policy, nil)
-	putAddenda(t, c)
+	c, _, _ := opened(t, w)
 	const versions, copies = 6, 4
 	var mu sync.Mutex
 	winners := make(map[string]map[string]int64) // version -> payload -> index
@@ -259,9 +270,7 @@ func TestConcurrentAdds(t *testing.T) {
 func TestWitnessDown(t *testing.T) {
 	w := logtest.NewWorld(t, 2)
 	w.ReceiptTimeout = 700 * time.Millisecond
-	_, url, stop := w.Open()
-	c := log.NewClient(url, w.Policy, nil)
-	putAddenda(t, c)
+	c, url, stop := opened(t, w)
 	first := logtest.Sign(t, logtest.Release("1.0.0", ""), "publisher")
 	for range 20 { // the timeout is short, and the machine may be busy
 		if _, _, err := c.Add(t.Context(), first.Leaf); err == nil {
@@ -324,9 +333,7 @@ func TestNewLogWithWitnessDown(t *testing.T) {
 	w := logtest.NewWorld(t, 1)
 	w.ReceiptTimeout = 500 * time.Millisecond
 	w.Witnesses[0].Kill()
-	_, url, _ := w.Open()
-	c := log.NewClient(url, w.Policy, nil)
-	putAddenda(t, c)
+	c, _, _ := opened(t, w)
 	if _, err := c.Checkpoint(t.Context()); !log.IsNotFound(err) {
 		t.Errorf("the checkpoint of a log that was never cosigned: %v", err)
 	}
@@ -351,13 +358,8 @@ func TestNewLogWithWitnessDown(t *testing.T) {
 func TestIdleLogStaysFresh(t *testing.T) {
 	w := logtest.NewWorld(t, 2)
 	w.RepublishInterval = time.Second
-	_, url, _ := w.Open()
-	c := log.NewClient(url, w.Policy, nil)
-	putAddenda(t, c)
-	release := logtest.Sign(t, logtest.Release("1.0.0", ""), "publisher")
-	if _, _, err := c.Add(t.Context(), release.Leaf); err != nil {
-		t.Fatal(err)
-	}
+	c, _, _ := opened(t, w)
+	release := publish(t, c, "1.0.0")
 	_, first, err := c.Receipt(t.Context(), 0, release.Leaf)
 	if err != nil {
 		t.Fatal(err)
@@ -383,12 +385,8 @@ func TestIdleLogStaysFresh(t *testing.T) {
 
 func TestOpenRefuses(t *testing.T) {
 	w := logtest.NewWorld(t, 0)
-	_, url, stop := w.Open()
-	putAddenda(t, log.NewClient(url, w.Policy, nil))
-	release := logtest.Sign(t, logtest.Release("1.0.0", ""), "publisher")
-	if _, _, err := log.NewClient(url, w.Policy, nil).Add(t.Context(), release.Leaf); err != nil {
-		t.Fatal(err)
-	}
+	c, _, stop := opened(t, w)
+	publish(t, c, "1.0.0")
 	if _, err := log.Open(t.Context(), w.Config()); !errors.Is(err, durable.ErrLocked) {
 		t.Errorf("a second opener: %v", err)
 	}
@@ -460,13 +458,8 @@ func TestOpenRefuses(t *testing.T) {
 // between, and reads everything back.
 func TestManyEntries(t *testing.T) {
 	w := logtest.NewWorld(t, 0)
-	_, url, stop := w.Open()
-	c := log.NewClient(url, w.Policy, nil)
-	putAddenda(t, c)
-	release := logtest.Sign(t, logtest.Release("1.0.0", ""), "publisher")
-	if _, _, err := c.Add(t.Context(), release.Leaf); err != nil {
-		t.Fatal(err)
-	}
+	c, url, stop := opened(t, w)
+	release := publish(t, c, "1.0.0")
 	const total = 600
 	sent := map[int64][]byte{0: release.Leaf}
 	var mu sync.Mutex

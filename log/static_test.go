@@ -33,13 +33,9 @@ func get(t *testing.T, url string) (int, http.Header, []byte) {
 // tree and the addenda, and nothing else of it.
 func TestStaticFiles(t *testing.T) {
 	w := logtest.NewWorld(t, 0)
-	_, url, _ := w.Open()
-	c := log.NewClient(url, w.Policy, nil)
-	putAddenda(t, c)
+	c, url, _ := opened(t, w)
 	for i := range 3 {
-		if _, _, err := c.Add(t.Context(), logtest.Sign(t, logtest.Release(fmt.Sprintf("1.%d.0", i), ""), "publisher").Leaf); err != nil {
-			t.Fatal(err)
-		}
+		publish(t, c, fmt.Sprintf("1.%d.0", i))
 	}
 	d := statement.DigestOf(logtest.Recipe).SHA256
 	addendum := "addenda/" + d[:2] + "/" + d[2:4] + "/" + d

@@ -23,9 +23,7 @@ func TestFailingStorage(t *testing.T) {
 	l, url, _ := w.Open()
 	c := log.NewClient(url, w.Policy, nil)
 	putAddenda(t, c)
-	if _, _, err := c.Add(t.Context(), logtest.Sign(t, logtest.Release("0.9.0", ""), "publisher").Leaf); err != nil {
-		t.Fatal(err)
-	}
+	publish(t, c, "0.9.0")
 	// Requests are sent one after the other, so that the wrapper may change.
 	var fail func(tessera.IndexFuture) tessera.IndexFuture
 	l.WrapAdd(func(add tessera.AddFn) tessera.AddFn {

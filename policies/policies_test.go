@@ -12,7 +12,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
-	"flag"
 	"fmt"
 	"io/fs"
 	"math/big"
@@ -23,10 +22,9 @@ import (
 	"time"
 
 	"github.com/vitrine-dev/vitrine/log/statement"
+	"github.com/vitrine-dev/vitrine/log/vectors"
 	"github.com/vitrine-dev/vitrine/verifier/hardware"
 )
-
-var update = flag.Bool("update", false, "write the golden files anew")
 
 func read(t testing.TB, name string) []byte {
 	t.Helper()
@@ -69,16 +67,7 @@ func TestExamples(t *testing.T) {
 // golden holds Explain against testdata.
 func golden(t *testing.T, name string, p *Policy) {
 	t.Helper()
-	got := strings.Join(p.Explain(), "\n") + "\n"
-	file := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if want := string(read(t, file)); got != want {
-		t.Errorf("%s: got\n%s\nwant\n%s", file, got, want)
-	}
+	vectors.Golden(t, filepath.Join("testdata", name), []byte(strings.Join(p.Explain(), "\n")+"\n"))
 }
 
 // TestEveryFeature reads a policy that uses every key of the format.

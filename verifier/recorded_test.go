@@ -3,13 +3,15 @@ package verifier
 import (
 	"os"
 	"testing"
+
+	"github.com/vitrine-dev/vitrine/log/vectors"
 )
 
 // TestRecorded replays a recording that an earlier version of this package
 // wrote: a file that is kept as evidence has to stay readable, and its verdict
 // has to stay what it was.
 func TestRecorded(t *testing.T) {
-	if *golden {
+	if vectors.Update() {
 		s := newScene(t)
 		files := map[string][]byte{
 			"testdata/policy.yaml":    []byte(policyText(t)),

@@ -24,6 +24,7 @@ import (
 
 	"github.com/vitrine-dev/vitrine/log/receipt"
 	"github.com/vitrine-dev/vitrine/log/statement"
+	"github.com/vitrine-dev/vitrine/log/vectors"
 	"github.com/vitrine-dev/vitrine/node/evidence"
 	"github.com/vitrine-dev/vitrine/policies"
 	"github.com/vitrine-dev/vitrine/verifier/hardware/simulated"

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"flag"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -18,12 +17,11 @@ import (
 
 	"github.com/vitrine-dev/vitrine/log/receipt"
 	"github.com/vitrine-dev/vitrine/log/statement"
+	"github.com/vitrine-dev/vitrine/log/vectors"
 	"github.com/vitrine-dev/vitrine/node/evidence"
 	"github.com/vitrine-dev/vitrine/policies"
 	"github.com/vitrine-dev/vitrine/verifier/hardware"
 )
-
-var golden = flag.Bool("update", false, "write the golden files anew")
 
 // fixed replaces what differs from run to run: the throw-away keys.
 func fixed(s string) string {
@@ -33,16 +31,7 @@ func fixed(s string) string {
 
 func goldenLines(t *testing.T, name string, v *Verdict) {
 	t.Helper()
-	got := fixed(strings.Join(v.Lines(), "\n") + "\n")
-	file := filepath.Join("testdata", name)
-	if *golden {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if want := string(must[[]byte](t)(os.ReadFile(file))); got != want {
-		t.Errorf("%s: got\n%s\nwant\n%s", file, got, want)
-	}
+	vectors.Golden(t, filepath.Join("testdata", name), []byte(fixed(strings.Join(v.Lines(), "\n")+"\n")))
 }
 
 // TestLines holds what people read.

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/mod/sumdb/tlog"
+
+	"github.com/vitrine-dev/vitrine/log/vectors"
 )
 
 // A testKey signs notes. It is made from a sentence that says what it is, so
@@ -22,8 +24,7 @@ type testKey struct {
 }
 
 func newTestKey(name string, alg byte) testKey {
-	seed := sha256.Sum256([]byte("vitrine test key, not secret: " + name))
-	return testKey{name, alg, ed25519.NewKeyFromSeed(seed[:])}
+	return testKey{name, alg, vectors.Key(name)}
 }
 
 func (k testKey) raw() []byte {

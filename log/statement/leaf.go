@@ -235,6 +235,19 @@ func Sign(payload []byte, signer crypto.Signer) ([]byte, error) {
 	return leaf, nil
 }
 
+// Sign signs what the statement says and gives it as [Parse] does.
+func (s *Statement) Sign(signer crypto.Signer) (*Signed, error) {
+	payload, err := s.Payload()
+	if err != nil {
+		return nil, err
+	}
+	leaf, err := Sign(payload, signer)
+	if err != nil {
+		return nil, err
+	}
+	return Parse(leaf)
+}
+
 // FromBundle brings a Sigstore bundle that another tool signed into the form of
 // a leaf: canonical, and without the keyid that some put beside the signature.
 // It changes nothing that is signed. A payload that is not canonical cannot be

@@ -3,7 +3,6 @@ package statement
 import (
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/sha256"
 	"encoding/hex"
@@ -12,19 +11,16 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vitrine-dev/vitrine/log/vectors"
 )
 
-// testKey is an Ed25519 key that everybody can make again: its seed is the
-// SHA-256 of a sentence that says so.
-func testKey(name string) crypto.Signer {
-	seed := sha256.Sum256([]byte("vitrine test key, not secret: " + name))
-	return ed25519.NewKeyFromSeed(seed[:])
-}
+func testKey(name string) crypto.Signer { return vectors.Key(name) }
 
 // testKeyP256 is the same on P-256.
 func testKeyP256(t testing.TB, name string) crypto.Signer {
 	t.Helper()
-	seed := sha256.Sum256([]byte("vitrine test key, not secret: " + name))
+	seed := vectors.Seed(name)
 	d := new(big.Int).SetBytes(seed[:])
 	d.Mod(d, elliptic.P256().Params().N)
 	key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), d.FillBytes(make([]byte, 32)))

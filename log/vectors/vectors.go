@@ -1,5 +1,6 @@
-// Package vectors holds the tests of a format to its golden files in
-// testdata/vectors, which other implementations can use too.
+// Package vectors holds tests to golden files: those of a format to the ones in
+// testdata/vectors, which other implementations can use too, and others to
+// files of their own.
 //
 // A test makes its vectors in code, from keys that everybody can make again.
 // [Check] compares them with the files, so that no format changes unseen, and
@@ -9,16 +10,15 @@ package vectors
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/json"
-	"flag"
 	"os"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"testing"
 )
-
-var update = flag.Bool("update", false, "write testdata/vectors anew")
 
 // A Vector is one golden file. testdata/vectors/README.md describes the
 // members.
@@ -31,6 +31,18 @@ type Vector struct {
 	Input       string         `json:"input,omitempty"`
 	InputBase64 []byte         `json:"inputBase64,omitempty"` // where the input is not UTF-8
 	Want        map[string]any `json:"want,omitempty"`
+}
+
+// Key returns the Ed25519 key of that name, which everybody can make again: its
+// seed is the SHA-256 of a sentence that says so.
+func Key(name string) ed25519.PrivateKey {
+	seed := Seed(name)
+	return ed25519.NewKeyFromSeed(seed[:])
+}
+
+// Seed returns what the keys of that name are made from.
+func Seed(name string) [32]byte {
+	return sha256.Sum256([]byte("vitrine test key, not secret: " + name))
 }
 
 // Bytes returns the input.
@@ -54,7 +66,7 @@ func (v Vector) String(name string) string {
 func Check(t *testing.T, format string, made []Vector, parse func(Vector) (map[string]any, error)) {
 	t.Helper()
 	dir := filepath.Join(root(), "testdata", "vectors", format)
-	if *update {
+	if Update() {
 		write(t, dir, made)
 	}
 	names := map[string]bool{}

@@ -3,7 +3,6 @@ package hardware_test
 import (
 	"bytes"
 	"encoding/hex"
-	"flag"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -16,12 +15,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/vitrine-dev/vitrine/log/vectors"
 	"github.com/vitrine-dev/vitrine/verifier/hardware"
 )
 
 //go:generate go test -run TestRejectionsPage -update .
-
-var update = flag.Bool("update", false, "write docs/rejections.md anew")
 
 const root = "../.."
 
@@ -197,20 +195,7 @@ Every reason for which Vitrine says no, with what happened and what to do. The l
 }
 
 func TestRejectionsPage(t *testing.T) {
-	path := filepath.Join(root, "docs", "rejections.md")
-	want := page()
-	if *update {
-		if err := os.WriteFile(path, want, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(got, want) {
-		t.Error("docs/rejections.md is not what the tables say: run go generate ./verifier/hardware")
-	}
+	vectors.Golden(t, filepath.Join(root, "docs", "rejections.md"), page())
 }
 
 // registerTable reads the table of docs/formats.md: platform to register to

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto"
 	"crypto/ed25519"
-	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 	"log/slog"
@@ -20,6 +19,7 @@ import (
 	"github.com/vitrine-dev/vitrine/log"
 	"github.com/vitrine-dev/vitrine/log/receipt"
 	"github.com/vitrine-dev/vitrine/log/statement"
+	"github.com/vitrine-dev/vitrine/log/vectors"
 )
 
 // Origin is the name of every World's log.
@@ -29,10 +29,7 @@ const Origin = "vitrine.example/log"
 const Product = "hello-inference"
 
 // Key gives the test key of that name, always the same.
-func Key(name string) ed25519.PrivateKey {
-	seed := sha256.Sum256([]byte("vitrine test key, not secret: " + name))
-	return ed25519.NewKeyFromSeed(seed[:])
-}
+func Key(name string) ed25519.PrivateKey { return vectors.Key(name) }
 
 // LogKey gives the log's key as x/mod's note package encodes it.
 func LogKey(t testing.TB) (skey, vkey string) {
@@ -206,15 +203,7 @@ func Sign(t testing.TB, s *statement.Statement, keyName string) *statement.Signe
 // SignWith makes a leaf of a statement.
 func SignWith(t testing.TB, s *statement.Statement, key crypto.Signer) *statement.Signed {
 	t.Helper()
-	payload, err := s.Payload()
-	if err != nil {
-		t.Fatal(err)
-	}
-	leaf, err := statement.Sign(payload, key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signed, err := statement.Parse(leaf)
+	signed, err := s.Sign(key)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
-	"flag"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -21,6 +20,7 @@ import (
 	"github.com/google/go-sev-guest/verify"
 	"github.com/google/go-sev-guest/verify/testdata"
 	"github.com/google/go-sev-guest/verify/trust"
+	"github.com/vitrine-dev/vitrine/log/vectors"
 	"github.com/vitrine-dev/vitrine/verifier/hardware"
 	"github.com/vitrine-dev/vitrine/verifier/hardware/sevsnp"
 	"github.com/vitrine-dev/vitrine/verifier/hardware/simulated"
@@ -328,14 +328,12 @@ func TestSimulatedKeptInFile(t *testing.T) {
 	}
 }
 
-var update = flag.Bool("update", false, "write testdata anew")
-
 // recorded returns evidence that a simulated chip made once and for all: a
 // fuzzer's processes have to agree on it.
 func recorded(t testing.TB, name, csp string, version uint32) *sample {
 	t.Helper()
 	folder := filepath.Join("testdata", name)
-	if *update {
+	if vectors.Update() {
 		s := as(t, csp, version, nil)
 		if err := os.MkdirAll(folder, 0o755); err != nil {
 			t.Fatal(err)
