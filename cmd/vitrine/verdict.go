@@ -17,8 +17,15 @@ func printVerdict(c *cobra.Command, v *verifier.Verdict, err error, asJSON bool)
 	if err != nil && !errors.As(err, &no) {
 		return err
 	}
-	if v == nil {
+	switch {
+	case v == nil:
 		v = &verifier.Verdict{Time: timeNow(), Rejection: no}
+	case no != nil && v.Accepted():
+		// The verdict stood, and the connection that it was to open was
+		// refused after it.
+		after := *v
+		after.Rejection = no
+		v = &after
 	}
 	if asJSON {
 		if err := printJSON(c.OutOrStdout(), v); err != nil {
