@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/vitrine-dev/vitrine/log/statement"
 	"github.com/vitrine-dev/vitrine/policies"
@@ -14,8 +15,6 @@ const (
 	// maxReleases bounds the releases of a product that are remembered, and
 	// rebuilt.
 	maxReleases = 10_000
-	// maxWithdrawn bounds the digests and register values that are.
-	maxWithdrawn = 100_000
 	// maxSeen bounds the statements that are known again.
 	maxSeen = 20_000
 )
@@ -35,11 +34,10 @@ type audit struct {
 	Epoch int64 `json:"epoch"`
 	// Sequence is the highest of the policy's channel.
 	Sequence int64 `json:"sequence"`
-	// Withdrawn holds the digests, and as platform/register/value the registers,
-	// that are withdrawn.
-	Withdrawn map[string]bool `json:"withdrawn"`
-	// Seen holds the identities of rebuilds, channel statements and withdrawals
-	// by keys of the policy. It is emptied when it is full.
+	// Withdrawn is what the policy's withdrawers said.
+	Withdrawn withdrawals `json:"withdrawn"`
+	// Seen holds the identities of rebuilds and channel statements by keys of
+	// the policy. It is emptied when it is full.
 	Seen map[string]bool `json:"seen"`
 	// ReleasesFull and WithdrawnFull say that there is more than is remembered.
 	ReleasesFull  bool `json:"releasesFull,omitempty"`
@@ -62,7 +60,7 @@ type word struct {
 }
 
 func newAudit(policy string) *audit {
-	return &audit{Policy: policy, Releases: map[string]*release{}, Versions: map[string]string{}, Withdrawn: map[string]bool{}, Seen: map[string]bool{}}
+	return &audit{Policy: policy, Releases: map[string]*release{}, Versions: map[string]string{}, Withdrawn: withdrawals{}, Seen: map[string]bool{}}
 }
 
 func (a *audit) check() error {
@@ -77,6 +75,11 @@ func (a *audit) check() error {
 	for version, id := range a.Versions {
 		if a.Releases[id] == nil {
 			return fmt.Errorf("version %s is of a release that is not there", version)
+		}
+	}
+	for id, w := range a.Withdrawn {
+		if w == nil {
+			return fmt.Errorf("the withdrawal %s is null", id)
 		}
 	}
 	return nil
@@ -100,7 +103,7 @@ func (a *audit) find(code Code, format string, args ...any) []finding {
 //
 // A statement that stands in the log twice is no finding: a log's deduplication
 // is best effort, and the same words say the same thing.
-func (a *audit) take(leaf []byte, policy *policies.Policy, own map[string]*rebuild) []finding {
+func (a *audit) take(leaf []byte, policy *policies.Policy, own map[string]*rebuild, now time.Time) []finding {
 	defer func() { a.Next++ }()
 	signed, err := statement.Parse(leaf)
 	if err != nil {
@@ -111,11 +114,11 @@ func (a *audit) take(leaf []byte, policy *policies.Policy, own map[string]*rebui
 	}
 	switch p := signed.Statement.Predicate.(type) {
 	case *statement.Release:
-		return a.takeRelease(signed, p, policy)
+		return a.takeRelease(signed, p, policy, now)
 	case *statement.Rebuild:
 		return a.takeRebuild(signed, p, policy, own)
 	case *statement.Channel:
-		return a.takeChannel(signed, p, policy)
+		return a.takeChannel(signed, p, policy, now)
 	case *statement.Withdrawal:
 		return a.takeWithdrawal(signed, p, policy)
 	}
@@ -149,7 +152,7 @@ func (a *audit) again(signed *statement.Signed) bool {
 	return false
 }
 
-func (a *audit) takeRelease(signed *statement.Signed, r *statement.Release, policy *policies.Policy) []finding {
+func (a *audit) takeRelease(signed *statement.Signed, r *statement.Release, policy *policies.Policy, now time.Time) []finding {
 	what := fmt.Sprintf("release %s of %s", r.Version, r.Product)
 	if _, fault := a.signedBy(signed, policy.Publishers, UnknownPublisher, what); fault != nil {
 		return fault
@@ -167,7 +170,7 @@ func (a *audit) takeRelease(signed *statement.Signed, r *statement.Release, poli
 		found = append(found, a.find(EpochDecreased, "%s has security epoch %d, and an earlier release has %d", what, r.SecurityEpoch, a.Epoch)...)
 	}
 	a.Epoch = max(a.Epoch, r.SecurityEpoch)
-	if withdrawn := a.withdrawnOf(signed, r); withdrawn != "" {
+	if withdrawn := a.Withdrawn.of(signed, r, now); withdrawn != "" {
 		found = append(found, a.find(WithdrawnRelease, "%s has what is withdrawn: %s", what, withdrawn)...)
 	}
 	if len(a.Releases) >= maxReleases {
@@ -184,32 +187,6 @@ func (a *audit) takeRelease(signed *statement.Signed, r *statement.Release, poli
 		a.Versions[r.Version] = id
 	}
 	return found
-}
-
-// withdrawnOf names what of a release is withdrawn, or gives "".
-func (a *audit) withdrawnOf(signed *statement.Signed, r *statement.Release) string {
-	if a.Withdrawn[signed.ID.String()] {
-		return "the release itself"
-	}
-	for _, subject := range signed.Statement.Subjects {
-		if a.Withdrawn[subject.Digest.SHA256] {
-			return "the artefact " + subject.Name
-		}
-	}
-	for _, m := range r.Measurements {
-		for _, name := range slices.Sorted(maps.Keys(m.Registers)) {
-			for _, value := range m.Registers[name].OneOf {
-				if a.Withdrawn[registerKey(m.Platform, name, value)] {
-					return fmt.Sprintf("the value of %s on %s (%s)", name, m.Platform, m.Shape)
-				}
-			}
-		}
-	}
-	return ""
-}
-
-func registerKey(platform, register, value string) string {
-	return platform + "/" + register + "/" + value
 }
 
 // takeRebuild remembers what a rebuilder of the policy says. Anybody may say
@@ -258,7 +235,7 @@ func disagreements(r *release, own statement.Outcome) []finding {
 	return found
 }
 
-func (a *audit) takeChannel(signed *statement.Signed, c *statement.Channel, policy *policies.Policy) []finding {
+func (a *audit) takeChannel(signed *statement.Signed, c *statement.Channel, policy *policies.Policy, now time.Time) []finding {
 	if policy.Channel.Name == "" || c.Channel != policy.Channel.Name {
 		return nil
 	}
@@ -279,7 +256,7 @@ func (a *audit) takeChannel(signed *statement.Signed, c *statement.Channel, poli
 		if a.Releases[id] == nil && !a.ReleasesFull {
 			found = append(found, a.find(UnloggedRelease, "%s lists version %s (%s), which no publisher has put into the log", what, subject.Name, id)...)
 		}
-		if a.Withdrawn[id] {
+		if a.Withdrawn.has(id, now) {
 			found = append(found, a.find(WithdrawnRelease, "%s lists version %s (%s), which is withdrawn", what, subject.Name, id)...)
 		}
 	}
@@ -293,26 +270,9 @@ func (a *audit) takeWithdrawal(signed *statement.Signed, w *statement.Withdrawal
 	if _, fault := a.signedBy(signed, policy.Withdrawers.Keys, UnknownSigner, "a withdrawal"); fault != nil {
 		return fault
 	}
-	if a.again(signed) {
-		return nil
-	}
-	var keys []string
-	for _, subject := range signed.Statement.Subjects {
-		keys = append(keys, subject.Digest.SHA256)
-	}
-	for _, r := range w.Registers {
-		keys = append(keys, registerKey(r.Platform, r.Register, r.Value))
-	}
-	for _, key := range keys {
-		switch {
-		case w.Reinstates:
-			delete(a.Withdrawn, key)
-		case len(a.Withdrawn) < maxWithdrawn:
-			a.Withdrawn[key] = true
-		case !a.WithdrawnFull:
-			a.WithdrawnFull = true
-			return a.find(LimitReached, "more than %d artefacts and registers are withdrawn; this monitor does not look for later ones", maxWithdrawn)
-		}
+	if !a.Withdrawn.take(signed.Statement.Subjects, w) && !a.WithdrawnFull {
+		a.WithdrawnFull = true
+		return a.find(LimitReached, "more than %d artefacts and registers are withdrawn; this monitor does not look for later ones", maxWithdrawn)
 	}
 	return nil
 }

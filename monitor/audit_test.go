@@ -64,7 +64,7 @@ func TestFindings(t *testing.T) {
 			nil, UnknownSigner, 1, "channel statement stable number 1",
 		},
 		"a withdrawal by the publisher": {
-			entries{one.Leaf, said(withdrawalOf(false, one), "withdrawer")}, entries{one.Leaf, said(withdrawalOf(false, one), "publisher")},
+			entries{one.Leaf, said(withdrawalOf(1, false, one), "withdrawer")}, entries{one.Leaf, said(withdrawalOf(1, false, one), "publisher")},
 			nil, UnknownSigner, 1, "a withdrawal",
 		},
 		"a version released twice": {
@@ -92,22 +92,42 @@ func TestFindings(t *testing.T) {
 			nil, UnloggedRelease, 1, "version 1.1.0 (" + two.ID.String(),
 		},
 		"a channel that lists what is withdrawn": {
-			entries{one.Leaf, said(withdrawalOf(false, one), "withdrawer"), said(withdrawalOf(true, one), "withdrawer"), said(channelOf(1, one), "channel")},
-			entries{one.Leaf, said(withdrawalOf(false, one), "withdrawer"), said(channelOf(1, one), "channel")},
+			entries{one.Leaf, said(withdrawalOf(1, false, one), "withdrawer"), said(withdrawalOf(2, true, one), "withdrawer"), said(channelOf(1, one), "channel")},
+			entries{one.Leaf, said(withdrawalOf(1, false, one), "withdrawer"), said(channelOf(1, one), "channel")},
 			nil, WithdrawnRelease, 2, "lists version 1.0.0",
 		},
 		"the same withdrawal again after it was taken back": {
-			entries{one.Leaf, said(withdrawalOf(false, one), "withdrawer"), said(withdrawalOf(true, one), "withdrawer"), said(withdrawalOf(false, one), "withdrawer"), said(channelOf(1, one), "channel")},
-			entries{one.Leaf, said(withdrawalOf(false, one), "withdrawer"), said(channelOf(1, one), "channel")},
+			entries{one.Leaf, said(withdrawalOf(1, false, one), "withdrawer"), said(withdrawalOf(2, true, one), "withdrawer"), said(withdrawalOf(1, false, one), "withdrawer"), said(channelOf(1, one), "channel")},
+			entries{one.Leaf, said(withdrawalOf(1, false, one), "withdrawer"), said(channelOf(1, one), "channel")},
 			nil, WithdrawnRelease, 2, "",
 		},
+		"a withdrawal that is newer than the reinstatement": {
+			entries{one.Leaf, said(withdrawalOf(1, false, one), "withdrawer"), said(withdrawalOf(2, true, one), "withdrawer"), said(channelOf(1, one), "channel")},
+			entries{one.Leaf, said(withdrawalOf(3, false, one), "withdrawer"), said(withdrawalOf(2, true, one), "withdrawer"), said(channelOf(1, one), "channel")},
+			nil, WithdrawnRelease, 3, "",
+		},
+		"a reinstatement of the same instant": {
+			entries{one.Leaf, said(withdrawalOf(1, false, one), "withdrawer"), said(withdrawalOf(2, true, one), "withdrawer"), said(channelOf(1, one), "channel")},
+			entries{one.Leaf, said(withdrawalOf(2, false, one), "withdrawer"), said(withdrawalOf(2, true, one), "withdrawer"), said(channelOf(1, one), "channel")},
+			nil, WithdrawnRelease, 3, "",
+		},
+		"a reinstatement that is dated ahead": {
+			entries{one.Leaf, said(withdrawalOf(1, false, one), "withdrawer"), said(withdrawalOf(2, true, one), "withdrawer"), said(channelOf(1, one), "channel")},
+			entries{one.Leaf, said(withdrawalOf(1, false, one), "withdrawer"), said(withdrawalOf(10_000, true, one), "withdrawer"), said(channelOf(1, one), "channel")},
+			nil, WithdrawnRelease, 3, "",
+		},
+		"a reinstatement of less": {
+			entries{one.Leaf, said(withdrawalOf(1, false, one, pcr4), "withdrawer"), said(withdrawalOf(2, true, one, pcr4), "withdrawer"), said(channelOf(1, one), "channel")},
+			entries{one.Leaf, said(withdrawalOf(1, false, one, pcr4), "withdrawer"), said(withdrawalOf(2, true, one), "withdrawer"), said(channelOf(1, one), "channel")},
+			nil, WithdrawnRelease, 3, "",
+		},
 		"a release with a withdrawn register": {
-			entries{one.Leaf, said(withdrawalOf(false, one, pcr4), "withdrawer"), said(releaseOf("1.1.0", "other"), "publisher")},
-			entries{one.Leaf, said(withdrawalOf(false, one, pcr4), "withdrawer"), two.Leaf},
+			entries{one.Leaf, said(withdrawalOf(1, false, one, pcr4), "withdrawer"), said(releaseOf("1.1.0", "other"), "publisher")},
+			entries{one.Leaf, said(withdrawalOf(1, false, one, pcr4), "withdrawer"), two.Leaf},
 			nil, WithdrawnRelease, 2, "the value of pcr4 on tpm",
 		},
 		"a release with a withdrawn artefact": {
-			entries{one.Leaf, said(withdrawalOf(false, one), "withdrawer"), two.Leaf},
+			entries{one.Leaf, said(withdrawalOf(1, false, one), "withdrawer"), two.Leaf},
 			entries{one.Leaf, said(withdrawing(one.Statement.Subjects[0]), "withdrawer"), said(releaseOf("1.1.0", "", func(s *statement.Statement, _ *statement.Release) {
 				s.Subjects = one.Statement.Subjects
 			}), "publisher")},
@@ -190,7 +210,7 @@ func TestDuplicates(t *testing.T) {
 	l := newHandmadeLog(t)
 	leaves := [][]byte{one.Leaf, two.Leaf, first.Leaf, second.Leaf,
 		sign(t, rebuildOf(one, statement.Reproduced), "other monitor").Leaf,
-		sign(t, withdrawalOf(false, one), "withdrawer").Leaf, sign(t, withdrawalOf(true, one), "withdrawer").Leaf}
+		sign(t, withdrawalOf(1, false, one), "withdrawer").Leaf, sign(t, withdrawalOf(2, true, one), "withdrawer").Leaf}
 	l.append(leaves...)
 	l.append(leaves...)
 	slices.Reverse(leaves)
@@ -233,7 +253,7 @@ func TestOtherProducts(t *testing.T) {
 func TestUnchecked(t *testing.T) {
 	one := sign(t, releaseOf("1.0.0", ""), "publisher")
 	l := newHandmadeLog(t)
-	l.append(one.Leaf, sign(t, channelOf(1, one), "stranger").Leaf, sign(t, withdrawalOf(false, one), "stranger").Leaf)
+	l.append(one.Leaf, sign(t, channelOf(1, one), "stranger").Leaf, sign(t, withdrawalOf(1, false, one), "stranger").Leaf)
 	p := testPolicy(l.policy)
 	p.Channel, p.Withdrawers = policies.Channel{Unchecked: "none yet"}, policies.Withdrawers{Unchecked: "none yet"}
 	w := newWatch(t, l.url, p, nil, nil)
@@ -255,7 +275,7 @@ func TestAuditBounds(t *testing.T) {
 		a.Releases[id], a.Versions[fmt.Sprint(i)] = &release{Version: fmt.Sprint(i)}, id
 	}
 	take := func(s *statement.Statement, key string) (codes []Code) {
-		for _, f := range a.take(sign(t, s, key).Leaf, p, nil) {
+		for _, f := range a.take(sign(t, s, key).Leaf, p, nil, time.Now()) {
 			codes = append(codes, f.code)
 		}
 		return codes
@@ -278,10 +298,10 @@ func TestAuditBounds(t *testing.T) {
 	}
 
 	for i := range maxWithdrawn - 1 {
-		a.Withdrawn[fmt.Sprint(i)] = true
+		a.Withdrawn[fmt.Sprint(i)] = &withdrawal{Keys: []string{fmt.Sprint(i)}}
 	}
 	for i, want := range [][]Code{nil, {LimitReached}, nil} {
-		if got := take(withdrawalOf(false, sign(t, releaseOf(fmt.Sprintf("w%d", i), ""), "publisher")), "withdrawer"); !slices.Equal(got, want) {
+		if got := take(withdrawalOf(1, false, sign(t, releaseOf(fmt.Sprintf("w%d", i), ""), "publisher")), "withdrawer"); !slices.Equal(got, want) {
 			t.Errorf("withdrawal %d: %v", i, got)
 		}
 	}
@@ -299,7 +319,7 @@ func FuzzAudit(f *testing.F) {
 	for _, s := range [][]byte{
 		one.Leaf, forge(f, one), {}, []byte("{}"),
 		sign(f, rebuildOf(one, statement.NotReproduced), "other monitor").Leaf,
-		sign(f, channelOf(1, one), "channel").Leaf, sign(f, withdrawalOf(false, one), "withdrawer").Leaf,
+		sign(f, channelOf(1, one), "channel").Leaf, sign(f, withdrawalOf(1, false, one), "withdrawer").Leaf,
 		sign(f, releaseOf("1.0.0", "other"), "stranger").Leaf,
 	} {
 		f.Add(s)
@@ -307,10 +327,10 @@ func FuzzAudit(f *testing.F) {
 	p := testPolicy(newHandmadeLog(f).policy)
 	f.Fuzz(func(t *testing.T, leaf []byte) {
 		a := newAudit("")
-		a.take(one.Leaf, p, nil)
+		a.take(one.Leaf, p, nil, time.Now())
 		own := map[string]*rebuild{one.ID.String(): {Outcome: statement.Reproduced}}
 		for range 2 {
-			for _, found := range a.take(leaf, p, own) {
+			for _, found := range a.take(leaf, p, own, time.Now()) {
 				if _, ok := found.code.Info(); !ok || found.index < 0 || found.index >= a.Next {
 					t.Errorf("found %+v", found)
 				}

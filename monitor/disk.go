@@ -64,18 +64,9 @@ func (f folder) append(name string, data []byte) (err error) {
 	}
 	if end == 0 {
 		// The name may be new.
-		return syncDir(string(f))
+		return durable.SyncDir(string(f))
 	}
 	return nil
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }
 
 // prepare makes the folder and what is in it, and removes what a crash left

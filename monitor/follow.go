@@ -125,7 +125,7 @@ func (m *Monitor) auditEntries(ctx context.Context) error {
 		}
 		m.mu.Lock()
 		before := len(a.Releases)
-		for _, f := range a.take(entry.Leaf, m.c.Policy, m.state.Rebuilds) {
+		for _, f := range a.take(entry.Leaf, m.c.Policy, m.state.Rebuilds, m.c.Now()) {
 			m.state.Alerts.raise(Alert{Code: f.code, Index: &f.index, Detail: f.detail}, m.c.Now())
 		}
 		m.unsaved = true

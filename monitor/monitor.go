@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -194,7 +193,7 @@ func (m *Monitor) openCheckpoints() (err error) {
 	}
 	var both [2]*receipt.Checkpoint
 	for i, name := range m.state.Fork {
-		note, err := os.ReadFile(m.dir.path(name))
+		note, err := durable.ReadFile(m.dir.path(name), receipt.MaxNoteBytes)
 		if err != nil {
 			return fmt.Errorf("reading the evidence of the log's fork: %w", err)
 		}

@@ -347,4 +347,3 @@ func edit(t *testing.T, name, old, new string) {
 		t.Fatal(err)
 	}
 }
-

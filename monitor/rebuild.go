@@ -15,6 +15,7 @@ import (
 
 	"github.com/vitrine-dev/vitrine/builder"
 	"github.com/vitrine-dev/vitrine/log"
+	"github.com/vitrine-dev/vitrine/log/durable"
 	"github.com/vitrine-dev/vitrine/log/statement"
 )
 
@@ -258,7 +259,7 @@ func (m *Monitor) keep(b []byte) (string, error) {
 // kept reads it again.
 func (m *Monitor) kept(name string) ([]byte, error) {
 	path := m.dir.path(filepath.Join(statementsDir, name+".json"))
-	b, err := os.ReadFile(path)
+	b, err := durable.ReadFile(path, statement.MaxLeafBytes)
 	if err != nil {
 		return nil, fmt.Errorf("reading a statement again: %w", err)
 	}

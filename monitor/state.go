@@ -8,9 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"time"
 
+	"github.com/vitrine-dev/vitrine/log/durable"
 	"github.com/vitrine-dev/vitrine/log/statement"
 	"github.com/vitrine-dev/vitrine/policies"
 )
@@ -96,14 +96,7 @@ func loadState(f folder, origin, key, policy string) (*state, error) {
 }
 
 func readState(path string) (*state, error) {
-	info, err := os.Stat(path)
-	if err != nil {
-		return nil, err
-	}
-	if info.Size() > maxStateBytes {
-		return nil, fmt.Errorf("%s has %d bytes, more than %d", path, info.Size(), maxStateBytes)
-	}
-	b, err := os.ReadFile(path)
+	b, err := durable.ReadFile(path, maxStateBytes)
 	if err != nil {
 		return nil, err
 	}

@@ -564,7 +564,8 @@ func channelOf(sequence int64, releases ...*statement.Signed) *statement.Stateme
 	return s
 }
 
-func withdrawalOf(reinstates bool, release *statement.Signed, registers ...statement.RegisterValue) *statement.Statement {
+// withdrawalOf withdraws a release, or takes that back, since a day.
+func withdrawalOf(day int, reinstates bool, release *statement.Signed, registers ...statement.RegisterValue) *statement.Statement {
 	r, _ := release.Release()
 	if registers == nil {
 		registers = []statement.RegisterValue{}
@@ -573,7 +574,7 @@ func withdrawalOf(reinstates bool, release *statement.Signed, registers ...state
 		Subjects: []statement.Subject{{Name: r.Version, Digest: release.ID.Digest()}},
 		Predicate: &statement.Withdrawal{
 			Product: testProduct, Registers: registers, Reason: "it reads prompts", Reinstates: reinstates,
-			Since: time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC),
+			Since: time.Date(2026, 3, day, 0, 0, 0, 0, time.UTC),
 		},
 	}
 }
