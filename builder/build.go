@@ -25,6 +25,22 @@ type Inputs struct {
 	Fetchers     []Fetcher
 }
 
+// parse reads the recipe and its lock. The error is a *FormatError.
+func (in Inputs) parse() (*Recipe, *Lock, error) {
+	recipe, err := ParseRecipe("image.yaml", in.Recipe)
+	if err != nil {
+		return nil, nil, err
+	}
+	lock, err := ParseLock("image.lock", in.Lock)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := lock.matchRecipe(recipe); err != nil {
+		return nil, nil, &FormatError{File: "image.lock", Line: 1, Detail: err.Error()}
+	}
+	return recipe, lock, nil
+}
+
 // Options says where and how a build runs. Nothing of it may show in the output,
 // except Now in a recipe that asks for ${BUILD_TIME}.
 type Options struct {
@@ -64,16 +80,9 @@ func (o *Output) Path(name string) string {
 // *InputError for an input that cannot be had, and wraps ErrToolchain when the
 // lock wants another Go.
 func Build(ctx context.Context, in Inputs, o Options) (*Output, error) {
-	recipe, err := ParseRecipe("image.yaml", in.Recipe)
+	recipe, lock, err := in.parse()
 	if err != nil {
 		return nil, err
-	}
-	lock, err := ParseLock("image.lock", in.Lock)
-	if err != nil {
-		return nil, err
-	}
-	if err := lock.matchRecipe(recipe); err != nil {
-		return nil, &FormatError{File: "image.lock", Line: 1, Detail: err.Error()}
 	}
 	out, err := filepath.Abs(o.OutDir)
 	if err != nil || o.OutDir == "" {

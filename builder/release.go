@@ -158,16 +158,12 @@ func Measurement(shape string, r *measure.Result) (statement.Measurement, error)
 // ReleaseStatement says what was built from a recipe and a lock, and what it
 // measures where.
 func ReleaseStatement(o *Output, in Inputs, builderVersion string, measurements []statement.Measurement) (*statement.Statement, error) {
-	recipe, err := ParseRecipe("image.yaml", in.Recipe)
-	if err != nil {
-		return nil, err
-	}
-	lock, err := ParseLock("image.lock", in.Lock)
-	if err != nil {
-		return nil, err
-	}
-	if o.Manifest.Recipe != recipe.sha256 || o.Manifest.Lock != lock.sha256 {
+	if o.Manifest.Recipe != statement.DigestOf(in.Recipe).SHA256 || o.Manifest.Lock != statement.DigestOf(in.Lock).SHA256 {
 		return nil, errors.New("making a release statement: the image was built from another recipe or lock: build it again")
+	}
+	recipe, lock, err := in.parse()
+	if err != nil {
+		return nil, err
 	}
 	r := &statement.Release{
 		Product:       recipe.Product,

@@ -150,16 +150,9 @@ func parseFirmware(v yamldoc.Value, mayBeSimulated bool) FirmwareSource {
 // as a release states it. o says where inputs are cached; the recipe and lock
 // in in are those that the image was built from.
 func (o *Output) Measurements(ctx context.Context, in Inputs, cache Cache) ([]statement.Measurement, error) {
-	recipe, err := ParseRecipe("image.yaml", in.Recipe)
+	recipe, lock, err := in.parse()
 	if err != nil {
 		return nil, err
-	}
-	lock, err := ParseLock("image.lock", in.Lock)
-	if err != nil {
-		return nil, err
-	}
-	if err := lock.matchRecipe(recipe); err != nil {
-		return nil, &FormatError{File: "image.lock", Line: 1, Detail: err.Error()}
 	}
 	if len(recipe.Shapes) == 0 {
 		return nil, fmt.Errorf("predicting registers: the recipe names no shape: list under shapes the machines that the image is for")
