@@ -150,7 +150,7 @@ func ReadFile(path string, limit int64) ([]byte, error) {
 		return nil, fmt.Errorf("reading %s: %w", path, err)
 	}
 	if int64(len(b)) > limit {
-		return nil, fmt.Errorf("reading %s: it has more than %d bytes", path, limit)
+		return nil, fmt.Errorf("%s is longer than %d bytes", path, limit)
 	}
 	return b, nil
 }

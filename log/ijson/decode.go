@@ -91,7 +91,7 @@ func (d decoder) value(v reflect.Value, at *place) error {
 		}
 		t, err := time.Parse(timeLayout, s)
 		if err != nil || t.Format(timeLayout) != s {
-			return at.errorf("%q is not a time; write it in UTC with whole seconds, as in %s", clip(s), timeLayout)
+			return at.errorf("%q is not a time; write it in UTC with whole seconds, as in %s", Clip(s), timeLayout)
 		}
 		v.Set(reflect.ValueOf(t))
 		return nil
@@ -194,7 +194,7 @@ func integer(raw []byte) (int64, string) {
 	s := string(raw)
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || strconv.FormatInt(n, 10) != s {
-		return 0, clip(s) + " is not an integer in plain decimal; write it without fraction or exponent"
+		return 0, Clip(s) + " is not an integer in plain decimal; write it without fraction or exponent"
 	}
 	if n > MaxInt || n < -MaxInt {
 		return 0, s + " is beyond 2^53-1, the largest integer that every JSON reader keeps exactly"
@@ -336,7 +336,9 @@ func empty(v reflect.Value) bool {
 	return v.IsZero()
 }
 
-func clip(s string) string {
+// Clip cuts what a stranger wrote to the length that an error message has room
+// for.
+func Clip(s string) string {
 	const limit = 80
 	if len(s) > limit {
 		return strings.ToValidUTF8(s[:limit], "") + "…"

@@ -116,12 +116,7 @@ func New(c Config) (*Stapler, error) {
 }
 
 func readItem(path string) (*item, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	text, err := readBounded(f, receipt.MaxTransparentBytes)
+	text, err := durable.ReadFile(path, receipt.MaxTransparentBytes)
 	if err != nil {
 		return nil, err
 	}

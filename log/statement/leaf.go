@@ -93,7 +93,7 @@ func marshalBundle(b *bundle.Bundle) ([]byte, error) {
 // fromBundle checks that the bundle is one of the kind that a log takes.
 func fromBundle(b *bundle.Bundle, leaf []byte) (*Signed, error) {
 	if b.GetMediaType() != MediaType {
-		return nil, ijson.Errorf("/mediaType", "%q is not %s", clip(b.GetMediaType()), MediaType)
+		return nil, ijson.Errorf("/mediaType", "%q is not %s", ijson.Clip(b.GetMediaType()), MediaType)
 	}
 	material := b.GetVerificationMaterial()
 	const inMaterial = "/verificationMaterial"
@@ -117,7 +117,7 @@ func fromBundle(b *bundle.Bundle, leaf []byte) (*Signed, error) {
 		return nil, ijson.Errorf("", "member \"dsseEnvelope\" is missing; a leaf carries a DSSE envelope")
 	}
 	if envelope.GetPayloadType() != PayloadType {
-		return nil, ijson.Errorf(inEnvelope+"/payloadType", "%q is not %s", clip(envelope.GetPayloadType()), PayloadType)
+		return nil, ijson.Errorf(inEnvelope+"/payloadType", "%q is not %s", ijson.Clip(envelope.GetPayloadType()), PayloadType)
 	}
 	if n := len(envelope.GetSignatures()); n != 1 {
 		return nil, ijson.Errorf(inEnvelope+"/signatures", "%d signatures; a leaf has exactly one", n)

@@ -99,7 +99,7 @@ func (r *Rebuild) validateOutcome(at string, subjects []Subject) error {
 	case NotReproduced:
 		return r.validateDifference(at)
 	}
-	return ijson.Errorf(at+"/outcome", "%q is not %s, %s or %s", clip(string(r.Outcome)), Reproduced, NotReproduced, CouldNotBuild)
+	return ijson.Errorf(at+"/outcome", "%q is not %s, %s or %s", ijson.Clip(string(r.Outcome)), Reproduced, NotReproduced, CouldNotBuild)
 }
 
 func (r *Rebuild) validateDifference(at string) error {

@@ -104,7 +104,7 @@ func CheckRegister(platform, register, value string) error {
 	case ok:
 		return checkHex("/"+register, value, n)
 	case !slices.Contains(Platforms(), platform):
-		return ijson.Errorf("", "%q is not a known platform", clip(platform))
+		return ijson.Errorf("", "%q is not a known platform", ijson.Clip(platform))
 	}
-	return ijson.Errorf("", "%s has no register %q", platform, clip(register))
+	return ijson.Errorf("", "%s has no register %q", platform, ijson.Clip(register))
 }

@@ -149,7 +149,7 @@ func (r Reference) validate(path string) error {
 
 func (b Builder) validate(path string) error {
 	if b.ID != BuilderID {
-		return ijson.Errorf(path+"/id", "%q is not %s", clip(b.ID), BuilderID)
+		return ijson.Errorf(path+"/id", "%q is not %s", ijson.Clip(b.ID), BuilderID)
 	}
 	return checkText(path+"/version", b.Version)
 }
@@ -175,7 +175,7 @@ func validateVolumes(path string, volumes []Volume) error {
 
 func (m Measurement) validate(path string) error {
 	if len(Registers(m.Platform)) == 0 {
-		return ijson.Errorf(path+"/platform", "%q is not a known platform", clip(m.Platform))
+		return ijson.Errorf(path+"/platform", "%q is not a known platform", ijson.Clip(m.Platform))
 	}
 	if err := checkName(path+"/shape", m.Shape); err != nil {
 		return err
@@ -189,7 +189,7 @@ func (m Measurement) validate(path string) error {
 	}
 	for name := range m.Registers {
 		if _, ok := RegisterBytes(m.Platform, name); !ok {
-			return ijson.Errorf(ijson.Join(at, clip(name)), "%s has no such register", m.Platform)
+			return ijson.Errorf(ijson.Join(at, ijson.Clip(name)), "%s has no such register", m.Platform)
 		}
 	}
 	for _, name := range Registers(m.Platform) {

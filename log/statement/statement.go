@@ -147,12 +147,12 @@ func parsePayload(payload []byte) (*Statement, error) {
 		return nil, err
 	}
 	if l.Type != statementType {
-		return nil, ijson.Errorf("/_type", "%q is not %s", clip(l.Type), statementType)
+		return nil, ijson.Errorf("/_type", "%q is not %s", ijson.Clip(l.Type), statementType)
 	}
 	predicate := newPredicate(l.PredicateType)
 	if predicate == nil {
 		return nil, ijson.Errorf("/predicateType", "%q is not known; this version knows %s, %s, %s and %s",
-			clip(l.PredicateType), ReleaseType, RebuildType, WithdrawalType, ChannelType)
+			ijson.Clip(l.PredicateType), ReleaseType, RebuildType, WithdrawalType, ChannelType)
 	}
 	if err := ijson.Unmarshal(l.Predicate, predicate, MaxPayloadBytes); err != nil {
 		return nil, under("/predicate", err)
@@ -190,7 +190,7 @@ func (s *Statement) validate() error {
 		at := "/subject/" + strconv.Itoa(i)
 		// Which of the two it must be is the predicate's to say.
 		if checkName("", subject.Name) != nil && checkVersion("", subject.Name) != nil {
-			return ijson.Errorf(at+"/name", "%q is neither a name nor a version", clip(subject.Name))
+			return ijson.Errorf(at+"/name", "%q is neither a name nor a version", ijson.Clip(subject.Name))
 		}
 		if names[subject.Name] {
 			return ijson.Errorf(at+"/name", "%q stands twice; a subject's name is unique in a statement", subject.Name)

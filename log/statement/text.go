@@ -27,7 +27,7 @@ func CheckName(s string) error {
 			i > 0 && (c == '.' || c == '_' || c == '-')
 	}
 	if !ok {
-		return fmt.Errorf("%q is not a name; use 1 to 64 of a-z 0-9 . _ - and begin with a letter or digit", clip(s))
+		return fmt.Errorf("%q is not a name; use 1 to 64 of a-z 0-9 . _ - and begin with a letter or digit", ijson.Clip(s))
 	}
 	return nil
 }
@@ -41,7 +41,7 @@ func CheckVersion(s string) error {
 			c == '.' || c == '+' || c == '_' || c == '-'
 	}
 	if !ok {
-		return fmt.Errorf("%q is not a version; use 1 to 64 of A-Z a-z 0-9 . + _ -", clip(s))
+		return fmt.Errorf("%q is not a version; use 1 to 64 of A-Z a-z 0-9 . + _ -", ijson.Clip(s))
 	}
 	return nil
 }
@@ -59,7 +59,7 @@ func CheckText(s string) error {
 	case !utf8.ValidString(s):
 		return errors.New("not UTF-8")
 	case strings.ContainsFunc(s, deceptive):
-		return fmt.Errorf("%q has a control character; write one line of plain text", clip(s))
+		return fmt.Errorf("%q has a control character; write one line of plain text", ijson.Clip(s))
 	}
 	return nil
 }
@@ -67,7 +67,7 @@ func CheckText(s string) error {
 // CheckCommit accepts an object name of git, by SHA-1 or SHA-256.
 func CheckCommit(s string) error {
 	if len(s) != 40 && len(s) != 64 || !isHex(s) {
-		return fmt.Errorf("%q is not a commit; write all 40 or 64 lower-case hex digits", clip(s))
+		return fmt.Errorf("%q is not a commit; write all 40 or 64 lower-case hex digits", ijson.Clip(s))
 	}
 	return nil
 }
@@ -75,7 +75,7 @@ func CheckCommit(s string) error {
 // CheckSHA256 accepts a SHA-256 in lower-case hex.
 func CheckSHA256(s string) error {
 	if len(s) != 64 || !isHex(s) {
-		return fmt.Errorf("%q is not a SHA-256; write its 64 lower-case hex digits", clip(s))
+		return fmt.Errorf("%q is not a SHA-256; write its 64 lower-case hex digits", ijson.Clip(s))
 	}
 	return nil
 }
@@ -109,7 +109,7 @@ func deceptive(r rune) bool {
 // checkHex accepts lower-case hex of exactly n bytes.
 func checkHex(path, s string, n int) error {
 	if len(s) != 2*n || !isHex(s) {
-		return ijson.Errorf(path, "%q is not %d bytes in lower-case hex (%d digits)", clip(s), n, 2*n)
+		return ijson.Errorf(path, "%q is not %d bytes in lower-case hex (%d digits)", ijson.Clip(s), n, 2*n)
 	}
 	return nil
 }
@@ -131,12 +131,4 @@ func first(errs ...error) error {
 		}
 	}
 	return nil
-}
-
-func clip(s string) string {
-	const limit = 80
-	if len(s) > limit {
-		return strings.ToValidUTF8(s[:limit], "") + "…"
-	}
-	return s
 }

@@ -42,7 +42,7 @@ func (w *Withdrawal) validate([]Subject) error {
 		here := at + "/registers/" + strconv.Itoa(i)
 		n, ok := RegisterBytes(r.Platform, r.Register)
 		if !ok {
-			return ijson.Errorf(here, "there is no register %q on platform %q", clip(r.Register), clip(r.Platform))
+			return ijson.Errorf(here, "there is no register %q on platform %q", ijson.Clip(r.Register), ijson.Clip(r.Platform))
 		}
 		if err := checkHex(here+"/value", r.Value, n); err != nil {
 			return err
