@@ -6,7 +6,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/binary"
-	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/google/go-sev-guest/kds"
 	"github.com/vitrine-dev/vitrine/verifier/hardware"
+	"github.com/vitrine-dev/vitrine/verifier/hardware/hardwaretest"
 	"github.com/vitrine-dev/vitrine/verifier/hardware/sevsnp"
 	"github.com/vitrine-dev/vitrine/verifier/hardware/simulated"
 )
@@ -399,47 +399,30 @@ func allAttacks() []attack {
 }
 
 func TestAttacks(t *testing.T) {
-	provoked := map[hardware.Code]bool{}
-	noticed := map[string]bool{}
+	p := hardwaretest.Platform{
+		Name:   "sev-snp",
+		Checks: sevsnp.Checks(),
+		Overlaps: func(check string) bool {
+			return strings.HasSuffix(check, "known") || strings.HasSuffix(check, "matches")
+		},
+		Through: func(t testing.TB, claims *hardware.Claims) {
+			if !claims.Simulated {
+				t.Error("a forgery under a simulated root is not claimed to be simulated")
+			}
+		},
+	}
 	for _, a := range allAttacks() {
-		t.Run(a.name, func(t *testing.T) {
-			s := a.make(t)
-			_, err := sevsnp.Verify(s.raw, s.col, s.opts)
-			var r *hardware.Rejection
-			if !errors.As(err, &r) {
-				t.Fatalf("got %v, want a rejection", err)
-			}
-			if string(r.Code) != a.code {
-				t.Fatalf("refused with %v, want %s", r, a.code)
-			}
-			provoked[r.Code] = true
-			if _, ok := r.Code.Info(); !ok {
-				t.Errorf("%s is not in the list of codes", r.Code)
-			}
-			if a.check == "" {
-				return
-			}
-			claims, err := sevsnp.VerifyWithout(a.check, s.raw, s.col, s.opts)
-			if err == nil {
-				noticed[a.check] = true
-				if !claims.Simulated {
-					t.Error("a forgery under a simulated root is not claimed to be simulated")
+		p.Attacks = append(p.Attacks, hardwaretest.Attack{
+			Name: a.name, Code: hardware.Code(a.code), Check: a.check,
+			Make: func(t testing.TB) func(string) (*hardware.Claims, error) {
+				s := a.make(t)
+				return func(without string) (*hardware.Claims, error) {
+					return sevsnp.VerifyWithout(without, s.raw, s.col, s.opts)
 				}
-			} else if errors.As(err, &r) && string(r.Code) == a.code && !strings.HasSuffix(a.check, "known") && !strings.HasSuffix(a.check, "matches") {
-				t.Errorf("without the check %q the code is still %s: another check gives it", a.check, a.code)
-			}
+			},
 		})
 	}
-	for _, c := range hardware.Codes() {
-		if strings.HasPrefix(string(c.Code), "hardware/sev-snp/") && !provoked[c.Code] {
-			t.Errorf("nothing provokes %s", c.Code)
-		}
-	}
-	for _, name := range sevsnp.Checks() {
-		if !noticed[name] {
-			t.Errorf("no attack gets through without the check %q: it is untested or dead", name)
-		}
-	}
+	p.Test(t)
 }
 
 // Each attack's twin without the change is accepted.

@@ -20,6 +20,7 @@ import (
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/vitrine-dev/vitrine/verifier/hardware"
+	"github.com/vitrine-dev/vitrine/verifier/hardware/hardwaretest"
 	"github.com/vitrine-dev/vitrine/verifier/hardware/simulated"
 	"github.com/vitrine-dev/vitrine/verifier/hardware/tpm"
 )
@@ -308,46 +309,28 @@ func attacks() []attack {
 }
 
 func TestAttacks(t *testing.T) {
-	provoked, noticed := map[hardware.Code]bool{}, map[string]bool{}
+	p := hardwaretest.Platform{
+		Name:     "tpm",
+		Checks:   tpm.Checks(),
+		Overlaps: func(string) bool { return false },
+		Through: func(t testing.TB, claims *hardware.Claims) {
+			if claims.Isolation != hardware.None {
+				t.Errorf("isolation %s", claims.Isolation)
+			}
+		},
+	}
 	for _, a := range attacks() {
-		t.Run(a.name, func(t *testing.T) {
-			s := a.make(t)
-			_, err := tpm.Verify(s.e, s.opts)
-			var r *hardware.Rejection
-			if !errors.As(err, &r) {
-				t.Fatalf("got %v, want a rejection", err)
-			}
-			if string(r.Code) != a.code {
-				t.Fatalf("refused with %v, want %s", r, a.code)
-			}
-			provoked[r.Code] = true
-			if _, ok := r.Code.Info(); !ok {
-				t.Errorf("%s is not in the list of codes", r.Code)
-			}
-			if a.check == "" {
-				return
-			}
-			claims, err := tpm.VerifyWithout(a.check, s.e, s.opts)
-			if err == nil {
-				noticed[a.check] = true
-				if claims.Isolation != hardware.None {
-					t.Errorf("isolation %s", claims.Isolation)
+		p.Attacks = append(p.Attacks, hardwaretest.Attack{
+			Name: a.name, Code: hardware.Code(a.code), Check: a.check,
+			Make: func(t testing.TB) func(string) (*hardware.Claims, error) {
+				s := a.make(t)
+				return func(without string) (*hardware.Claims, error) {
+					return tpm.VerifyWithout(without, s.e, s.opts)
 				}
-			} else if errors.As(err, &r) && string(r.Code) == a.code {
-				t.Errorf("without the check %q the code is still %s: another check gives it", a.check, a.code)
-			}
+			},
 		})
 	}
-	for _, c := range hardware.Codes() {
-		if strings.HasPrefix(string(c.Code), "hardware/tpm/") && !provoked[c.Code] {
-			t.Errorf("nothing provokes %s", c.Code)
-		}
-	}
-	for _, name := range tpm.Checks() {
-		if !noticed[name] {
-			t.Errorf("no attack gets through without the check %q: it is untested or dead", name)
-		}
-	}
+	p.Test(t)
 }
 
 func TestVerify(t *testing.T) {
