@@ -28,7 +28,7 @@ func BenchmarkParseAndVerify(b *testing.B) {
 		benchmarkVerify(b, leaf, publicKey(b, signer), func() bool { return ed25519.Verify(key, pae, s.signature) })
 	})
 	b.Run("p256", func(b *testing.B) {
-		signer := testKeyP256(b, "publisher")
+		signer := testKeyP256("publisher")
 		leaf, err := Sign(payload, signer)
 		if err != nil {
 			b.Fatal(err)

@@ -45,7 +45,7 @@ func TestBounds(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	leaf, err := Sign(payload, testKeyP256(t, "publisher"))
+	leaf, err := Sign(payload, testKeyP256("publisher"))
 	if err != nil {
 		t.Fatalf("a payload of exactly %d bytes: %v", len(payload), err)
 	}

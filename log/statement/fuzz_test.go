@@ -61,7 +61,7 @@ func FuzzParse(f *testing.F) {
 
 func FuzzParsePublicKeyPEM(f *testing.F) {
 	f.Add(publicKey(f, testKey("publisher")).PEM())
-	f.Add(publicKey(f, testKeyP256(f, "publisher")).PEM())
+	f.Add(publicKey(f, testKeyP256("publisher")).PEM())
 	f.Add([]byte("-----BEGIN PUBLIC KEY-----\n\n-----END PUBLIC KEY-----\n"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		key, err := ParsePublicKeyPEM(text)

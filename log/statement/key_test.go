@@ -20,7 +20,7 @@ func TestKeysInPEM(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, signer := range map[string]crypto.Signer{"ed25519": testKey("a"), "p256": testKeyP256(t, "a"), "new": made} {
+	for name, signer := range map[string]crypto.Signer{"ed25519": testKey("a"), "p256": testKeyP256("a"), "new": made} {
 		text, err := MarshalPrivateKeyPEM(signer)
 		if err != nil {
 			t.Fatal(err)

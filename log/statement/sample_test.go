@@ -3,11 +3,9 @@ package statement
 import (
 	"crypto"
 	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
-	"math/big"
 	"strings"
 	"testing"
 	"time"
@@ -15,20 +13,8 @@ import (
 	"github.com/vitrine-dev/vitrine/log/vectors"
 )
 
-func testKey(name string) crypto.Signer { return vectors.Key(name) }
-
-// testKeyP256 is the same on P-256.
-func testKeyP256(t testing.TB, name string) crypto.Signer {
-	t.Helper()
-	seed := vectors.Seed(name)
-	d := new(big.Int).SetBytes(seed[:])
-	d.Mod(d, elliptic.P256().Params().N)
-	key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), d.FillBytes(make([]byte, 32)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return key
-}
+func testKey(name string) crypto.Signer     { return vectors.Key(name) }
+func testKeyP256(name string) crypto.Signer { return vectors.KeyP256(name) }
 
 // A deterministicSigner signs by RFC 6979, so that a vector stays the same.
 type deterministicSigner struct{ *ecdsa.PrivateKey }

@@ -21,7 +21,7 @@ func samples(t testing.TB) map[string]*Statement {
 
 func TestSignAndParse(t *testing.T) {
 	for name, s := range samples(t) {
-		for kind, signer := range map[string]crypto.Signer{"ed25519": testKey("publisher"), "p256": testKeyP256(t, "publisher")} {
+		for kind, signer := range map[string]crypto.Signer{"ed25519": testKey("publisher"), "p256": testKeyP256("publisher")} {
 			t.Run(name+"/"+kind, func(t *testing.T) {
 				payload, err := s.Payload()
 				if err != nil {

@@ -193,7 +193,7 @@ func leafVectors(t testing.TB) []vectors.Vector {
 	channel := sign("channel")
 	accept("ed25519", "signed with Ed25519", "valid", publisher, channel)
 	accept("ecdsa-p256", "signed with ECDSA on P-256; this signature is RFC 6979's", "valid",
-		publicKey(t, testKeyP256(t, "publisher")), signDeterministic(t, samplePayload(t, "channel"), testKeyP256(t, "publisher")))
+		publicKey(t, testKeyP256("publisher")), signDeterministic(t, samplePayload(t, "channel"), vectors.KeyP256("publisher")))
 	accept("unknown-key", "well formed, but the hint is another key's", "unknown key", publicKey(t, testKey("stranger")), channel)
 	accept("bad-signature", "well formed, but the signature is over something else", "bad signature", publisher,
 		replaceSignature(t, channel, sign("release")))

@@ -10,9 +10,12 @@ package vectors
 
 import (
 	"bytes"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
 	"crypto/sha256"
 	"encoding/json"
+	"math/big"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -36,12 +39,24 @@ type Vector struct {
 // Key returns the Ed25519 key of that name, which everybody can make again: its
 // seed is the SHA-256 of a sentence that says so.
 func Key(name string) ed25519.PrivateKey {
-	seed := Seed(name)
+	seed := seed(name)
 	return ed25519.NewKeyFromSeed(seed[:])
 }
 
-// Seed returns what the keys of that name are made from.
-func Seed(name string) [32]byte {
+// KeyP256 returns the ECDSA P-256 key of that name: its scalar is that seed
+// modulo the order of the group.
+func KeyP256(name string) *ecdsa.PrivateKey {
+	seed := seed(name)
+	d := new(big.Int).SetBytes(seed[:])
+	d.Mod(d, elliptic.P256().Params().N)
+	key, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), d.FillBytes(make([]byte, 32)))
+	if err != nil {
+		panic(err) // a scalar of zero
+	}
+	return key
+}
+
+func seed(name string) [32]byte {
 	return sha256.Sum256([]byte("vitrine test key, not secret: " + name))
 }
 
