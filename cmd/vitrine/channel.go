@@ -29,6 +29,9 @@ this again well before.`,
 	f := addStatementFlags(c)
 	require(c, "sequence")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if err := positive(c, "valid-for"); err != nil {
+			return err
+		}
 		client, err := f.client()
 		if err != nil {
 			return err

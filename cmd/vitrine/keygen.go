@@ -112,12 +112,12 @@ func makeWitnessKey(name string) (*keyPair, error) {
 	}
 	_, key, err := parseNoteKey(skey)
 	if err != nil {
-		return nil, unreadable(name, err)
+		return nil, unreadable(name)
 	}
 	// The same key under the algorithm of timestamped cosignatures.
 	signer, err := torchwood.NewCosignatureSigner(name, key)
 	if err != nil {
-		return nil, unreadable(name, err)
+		return nil, unreadable(name)
 	}
 	vkey = signer.Verifier().String()
 	_, logKey, err := note.GenerateKey(rand.Reader, "log.example")
@@ -134,13 +134,13 @@ func makeWitnessKey(name string) (*keyPair, error) {
 // makes the difference.
 func readable(name, policy string, unwitnessed bool) error {
 	if _, err := receipt.ParsePolicy(policy, unwitnessed); err != nil {
-		return unreadable(name, err)
+		return unreadable(name)
 	}
 	return nil
 }
 
-func unreadable(name string, err error) error {
-	return fmt.Errorf("%q cannot be a key's name (%w); give one such as example.com/log, without blanks and plus signs", name, err)
+func unreadable(name string) error {
+	return fmt.Errorf("%q cannot be a key's name, since no tlog-policy could hold it; give one such as example.com/log, without blanks and plus signs", name)
 }
 
 // makeChip makes a simulated AMD chip and shows its root.

@@ -38,6 +38,9 @@ files below the folder, which any web server or CDN can serve as well.`,
 	asJSON := jsonFlag(c)
 	require(c, "dir", "key", "policy", "admission")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		if err := positive(c, "republish", "checkpoint-interval", "receipt-timeout"); err != nil {
+			return err
+		}
 		tlogPolicy, err := readTlogPolicy(*policy)
 		if err != nil {
 			return err

@@ -207,7 +207,10 @@ func (o *openFiles) section(path string) *io.SectionReader {
 	if err == nil {
 		o.open = append(o.open, f)
 		var info os.FileInfo
-		if info, err = f.Stat(); err == nil {
+		if info, err = f.Stat(); err == nil && info.IsDir() {
+			err = fmt.Errorf("%s is a folder; name a file", path)
+		}
+		if err == nil {
 			return io.NewSectionReader(f, 0, info.Size())
 		}
 	}

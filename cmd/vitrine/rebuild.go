@@ -86,7 +86,7 @@ func readRelease(client *log.Client, path string) (*statement.Signed, int64, err
 		return nil, 0, fmt.Errorf("%s: %w", path, err)
 	}
 	if _, ok := signed.Release(); !ok {
-		return nil, 0, fmt.Errorf("%s is no release", path)
+		return nil, 0, fmt.Errorf("%s is no release; name the transparent statement of one", path)
 	}
 	return signed, best.Newest.Index, nil
 }

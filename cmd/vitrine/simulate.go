@@ -52,7 +52,7 @@ unless the policy names its root, and then says: measured, not confidential.`,
 		}
 		amd, err := simulated.ParseAMD(text)
 		if err != nil {
-			return fmt.Errorf("%s: %w", *chip, err)
+			return fmt.Errorf("%s: %w, with: vitrine keygen --simulated-chip NAME", fileName(*chip), err)
 		}
 		if *firmwareFile == "" {
 			dir, err := os.MkdirTemp("", "vitrine-firmware-")

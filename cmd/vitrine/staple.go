@@ -25,6 +25,9 @@ sidecar holds no key, and nothing it brings is believed for its sake.`,
 	interval := c.Flags().Duration("interval", time.Minute, "time between two pushes")
 	channel := c.Flags().String("channel", "", "`NAME` of the channel to bring (default: any that lists the release)")
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if err := positive(c, "interval"); err != nil {
+			return err
+		}
 		client, err := l.client()
 		if err != nil {
 			return err

@@ -67,7 +67,7 @@ func (e *environment) submission(ctx context.Context, path string, recipe *recip
 		if _, err := statement.ParsePayload(payload); err != nil {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
-		return &submission{base: strings.TrimSuffix(path, filepath.Ext(path)), payload: payload, again: "the same command"}, nil
+		return &submission{base: strings.TrimSuffix(path, filepath.Ext(path)), payload: payload, again: "the same command again"}, nil
 	}
 	in, err := e.inputs(recipe)
 	if err != nil {
@@ -89,7 +89,7 @@ func (e *environment) submission(ctx context.Context, path string, recipe *recip
 	if err != nil {
 		return nil, err
 	}
-	s := &submission{base: filepath.Join(path, "release"), payload: payload, again: "the same command"}
+	s := &submission{base: filepath.Join(path, "release"), payload: payload, again: "the same command again"}
 	s.addenda = append(s.addenda, openBytes(in.Recipe), openBytes(in.Lock), openFile(image.Path(builder.ManifestName)))
 	lock, err := builder.ParseLock(recipe.lockPath(), in.Lock)
 	if err != nil {
@@ -200,7 +200,7 @@ func (a *published) print(c *cobra.Command, again string, asJSON bool) error {
 		return nil
 	case a.Index != nil:
 		say(c, asJSON, "%s✗%s no receipt: %s", p.bad, p.reset, a.Detail)
-		say(c, asJSON, "  For the receipt: %s", again)
+		say(c, asJSON, "  For its receipt: %s", again)
 	default:
 		say(c, asJSON, "%s✗%s the log refused: %s: %s", p.bad, p.reset, a.Code, a.Detail)
 	}

@@ -96,6 +96,16 @@ func checkFlags(c *cobra.Command, _ []string) error {
 	return err
 }
 
+// positive refuses flags whose time is none: a server would never rest.
+func positive(c *cobra.Command, flags ...string) error {
+	for _, name := range flags {
+		if d, err := c.Flags().GetDuration(name); err != nil || d <= 0 {
+			return fmt.Errorf("--%s %v is no time; give one such as 1m", name, d)
+		}
+	}
+	return nil
+}
+
 // oneOf lets a shell complete the values of a flag.
 func oneOf(c *cobra.Command, flag string, values ...string) {
 	if err := c.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {

@@ -78,12 +78,16 @@ Exit status 0: the policy accepts the node. 1: it does not. 2: nobody could ask.
 			return err
 		}
 		var v *verifier.Verdict
-		if strings.Contains(args[0], "://") {
-			if *at != "" {
-				return errors.New("--at replays a file; a node is judged now")
-			}
+		switch asked := strings.Contains(args[0], "://"); {
+		case asked && *at != "":
+			return errors.New("--at replays a file; a node is judged now")
+		case asked:
 			v, err = verifyNode(c.Context(), args[0], opts, *dated, *save)
-		} else {
+		case *save != "":
+			return fmt.Errorf("--save keeps what a node said; %s is kept already", fileName(args[0]))
+		case *dated:
+			return fmt.Errorf("--dated asks a node without a nonce; %s says itself how it was asked", fileName(args[0]))
+		default:
 			v, err = replay(c.Context(), args[0], opts, *at)
 		}
 		return printVerdict(c, v, err, *asJSON)

@@ -23,7 +23,7 @@ all their artefacts: publishing the same bits again changes nothing. Only
     --key withdrawer.key --out withdrawal-1.json --log-policy tlog.policy`,
 		Args: arguments,
 	}
-	reason := c.Flags().String("reason", "", "why, in one line")
+	reason := c.Flags().String("reason", "", "why, in one `SENTENCE`")
 	reinstate := c.Flags().Bool("reinstate", false, "take an earlier withdrawal of the same releases back")
 	f := addStatementFlags(c)
 	require(c, "reason")

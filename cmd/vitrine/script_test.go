@@ -1,0 +1,348 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+)
+
+var update = flag.Bool("update", false, "write the expected output into testdata/script anew")
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"vitrine": main})
+}
+
+// TestScripts runs the commands as people do, and compares what they see.
+func TestScripts(t *testing.T) {
+	shared := &fixture{dir: t.TempDir()}
+	testscript.Run(t, testscript.Params{
+		Dir:           filepath.Join("testdata", "script"),
+		UpdateScripts: *update,
+		Setup: func(env *testscript.Env) error {
+			home := filepath.Join(env.WorkDir, ".home")
+			if err := os.Mkdir(home, 0o700); err != nil {
+				return err
+			}
+			env.Setenv("HOME", home)
+			env.Setenv("INPUTS", filepath.Join(shared.dir, "inputs"))
+			env.Setenv("GO_CACHE", filepath.Join(shared.dir, "go"))
+			env.Values[fixtureKey{}] = shared
+			env.Values[worldKey{}] = &world{}
+			return nil
+		},
+		Condition: func(name string) (bool, error) {
+			if name != "ovmf" {
+				return false, fmt.Errorf("unknown condition %q", name)
+			}
+			_, err := os.Stat("/usr/share/OVMF/OVMF_CODE_4M.fd")
+			return err == nil, nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits":    exits,
+			"mask":     mask,
+			"object":   object,
+			"edit":     edit,
+			"recipe":   copyRecipe,
+			"image":    copyImage,
+			"empty":    empty,
+			"mode":     mode,
+			"now":      now,
+			"vkey":     vkey,
+			"write":    write,
+			"damage":   damage,
+			"world":    startWorld,
+			"serve":    serve,
+			"halt":     haltServer,
+			"again":    startAgain,
+			"upstream": upstream,
+			"post":     post,
+			"files":    serveFiles,
+		},
+	})
+}
+
+// exits STATUS COMMAND... runs a command that has to end with that status.
+func exits(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: exits STATUS COMMAND...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	err = ts.Exec(args[1], args[2:]...)
+	got := 0
+	if exit := new(exec.ExitError); errors.As(err, &exit) {
+		got = exit.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("%s ended with status %d, want %d", strings.Join(args[1:], " "), got, want)
+	}
+}
+
+// masks replace what no two runs have in common.
+var masks = []struct {
+	pattern *regexp.Regexp
+	name    string
+}{
+	{regexp.MustCompile(`\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ`), "TIME"},
+	{regexp.MustCompile(`127\.0\.0\.1:\d{2,5}`), "127.0.0.1:PORT"},
+	{regexp.MustCompile(`\+[0-9a-f]{8}\+[A-Za-z0-9+/]{43,44}=?`), "+HASH+KEY"},
+	{regexp.MustCompile(`[0-9a-f]{41,}…`), "HEX…"},
+	{regexp.MustCompile(`[0-9a-f]{16}…`), "HEX16…"},
+	{regexp.MustCompile(`\b[0-9a-f]{8}…`), "HEX8…"},
+	{regexp.MustCompile(`\b[0-9a-f]{96}\b`), "HEX96"},
+	{regexp.MustCompile(`\b[0-9a-f]{64}\b`), "HEX64"},
+	{regexp.MustCompile(`\b([0-9]+[hms]+)+ ago\b`), "AGE ago"},
+	{regexp.MustCompile(`\bgo1\.\d+(\.\d+)?\b`), "goVERSION"},
+	{regexp.MustCompile(`\bGo 1\.\d+(\.\d+)?\b`), "Go VERSION"},
+}
+
+// mask FILE SEEN copies FILE, which may be stdout or stderr, to SEEN with names
+// in place of digests, times and ports, so that cmp compares the rest exactly.
+func mask(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: mask FILE SEEN")
+	}
+	text := strings.ReplaceAll(ts.ReadFile(args[0]), ts.Getenv("WORK"), "$WORK")
+	for _, m := range masks {
+		text = m.pattern.ReplaceAllLiteralString(text, m.name)
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(text), 0o600))
+}
+
+// object FILE [PATH=VALUE...] demands that FILE is one JSON object and nothing
+// else, in which each PATH (a.b.0.c) has that value, written as JSON or, for a
+// string, bare. PATH alone demands that it is there, !PATH that it is not, and
+// PATH=>NAME keeps the value in a variable.
+func object(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: object FILE [PATH=VALUE...]")
+	}
+	dec := json.NewDecoder(strings.NewReader(ts.ReadFile(args[0])))
+	dec.UseNumber()
+	var v map[string]any
+	if err := dec.Decode(&v); err != nil {
+		ts.Fatalf("%s is not a JSON object: %v", args[0], err)
+	}
+	if _, err := dec.Token(); err != io.EOF {
+		ts.Fatalf("something follows the JSON object in %s", args[0])
+	}
+	for _, arg := range args[1:] {
+		path, want, compare := strings.Cut(arg, "=")
+		path, absent := strings.CutPrefix(path, "!")
+		got, ok := lookUp(v, path)
+		switch {
+		case ok == absent:
+			ts.Fatalf("%s: present: %v, want %v", path, ok, !absent)
+		case !compare:
+			continue
+		}
+		text, isText := got.(string)
+		if !isText {
+			b, err := json.Marshal(got)
+			ts.Check(err)
+			text = string(b)
+		}
+		if name, keep := strings.CutPrefix(want, ">"); keep {
+			ts.Setenv(name, text)
+		} else if text != want {
+			ts.Fatalf("%s is %s, want %s", path, text, want)
+		}
+	}
+}
+
+func lookUp(v any, path string) (any, bool) {
+	for name := range strings.SplitSeq(path, ".") {
+		switch at := v.(type) {
+		case map[string]any:
+			var ok bool
+			if v, ok = at[name]; !ok {
+				return nil, false
+			}
+		case []any:
+			i, err := strconv.Atoi(name)
+			if err != nil || i < 0 || i >= len(at) {
+				return nil, false
+			}
+			v = at[i]
+		default:
+			return nil, false
+		}
+	}
+	return v, true
+}
+
+// edit FILE PATTERN REPLACEMENT [COPY] changes a file, or a copy of it, which has
+// to match.
+func edit(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 3 || len(args) > 4 {
+		ts.Fatalf("usage: edit FILE PATTERN REPLACEMENT [COPY]")
+	}
+	pattern, err := regexp.Compile("(?m)" + args[1])
+	ts.Check(err)
+	text := ts.ReadFile(args[0])
+	if !pattern.MatchString(text) {
+		ts.Fatalf("%s has nothing like %s", args[0], args[1])
+	}
+	// Only the first: the tests change one thing.
+	at := pattern.FindStringSubmatchIndex(text)
+	changed := text[:at[0]] + string(pattern.ExpandString(nil, args[2], text, at)) + text[at[1]:]
+	to := args[0]
+	if len(args) == 4 {
+		to = args[3]
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(to), []byte(changed), 0o600))
+}
+
+// empty FOLDER... demands that nothing is in a folder, or that it is not there.
+func empty(ts *testscript.TestScript, neg bool, args []string) {
+	for _, dir := range args {
+		left, err := os.ReadDir(ts.MkAbs(dir))
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			ts.Check(err)
+		}
+		if (len(left) == 0) == neg {
+			ts.Fatalf("%s holds %v", dir, left)
+		}
+	}
+}
+
+// mode FILE... prints the permissions of files.
+func mode(ts *testscript.TestScript, neg bool, args []string) {
+	for _, path := range args {
+		info, err := os.Stat(ts.MkAbs(path))
+		ts.Check(err)
+		fmt.Fprintf(ts.Stdout(), "%s %s\n", info.Mode(), path)
+	}
+}
+
+// now NAME [OFFSET] keeps the time in a variable, as our formats write it.
+func now(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: now NAME [OFFSET]")
+	}
+	t := timeNow()
+	if len(args) > 1 {
+		d, err := time.ParseDuration(args[1])
+		ts.Check(err)
+		t = t.Add(d)
+	}
+	ts.Setenv(args[0], t.Format(timeLayout))
+}
+
+type fixtureKey struct{}
+
+// fixture is what the scripts share: the smallest recipe, locked and built once.
+type fixture struct {
+	dir  string
+	once sync.Once
+	err  error
+}
+
+const tinyRecipe = "../../builder/testdata/tiny"
+
+func (f *fixture) build() error {
+	f.once.Do(func() {
+		recipe := filepath.Join(f.dir, "recipe")
+		if f.err = os.CopyFS(recipe, os.DirFS(tinyRecipe)); f.err != nil {
+			return
+		}
+		for _, args := range [][]string{
+			{"lock", recipe},
+			{"build", recipe, "--out", filepath.Join(f.dir, "image"), "--go-cache", filepath.Join(f.dir, "go")},
+		} {
+			if f.err = quietly(append(args, "--cache", filepath.Join(f.dir, "inputs"))...); f.err != nil {
+				return
+			}
+		}
+	})
+	return f.err
+}
+
+// quietly runs a command in this process.
+func quietly(args ...string) error {
+	root := newRoot()
+	root.SetArgs(args)
+	var out bytes.Buffer
+	root.SetOut(&out)
+	root.SetErr(&out)
+	if err := root.ExecuteContext(context.Background()); err != nil {
+		return fmt.Errorf("vitrine %s: %w\n%s", strings.Join(args, " "), err, out.Bytes())
+	}
+	return nil
+}
+
+// recipe FOLDER... copies the smallest recipe, without a lock.
+func copyRecipe(ts *testscript.TestScript, neg bool, args []string) {
+	for _, dir := range args {
+		ts.Check(os.CopyFS(ts.MkAbs(dir), os.DirFS(tinyRecipe)))
+	}
+}
+
+// image FOLDER makes a folder with the smallest recipe, locked, and its image.
+func copyImage(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: image FOLDER")
+	}
+	f := ts.Value(fixtureKey{}).(*fixture)
+	ts.Check(f.build())
+	for _, part := range []string{"recipe", "image"} {
+		ts.Check(os.CopyFS(filepath.Join(ts.MkAbs(args[0]), part), os.DirFS(filepath.Join(f.dir, part))))
+	}
+}
+
+// vkey NAME FILE keeps a public key in a variable.
+func vkey(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: vkey NAME FILE")
+	}
+	ts.Setenv(args[0], strings.TrimSpace(ts.ReadFile(args[1])))
+}
+
+// write FILE LINE... writes a text file, with variables in it.
+func write(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 1 {
+		ts.Fatalf("usage: write FILE LINE...")
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Join(args[1:], "\n")+"\n"), 0o600))
+}
+
+// damage FOLDER changes a byte in the middle of every file below it.
+func damage(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: damage FOLDER")
+	}
+	damaged := 0
+	ts.Check(filepath.WalkDir(ts.MkAbs(args[0]), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err != nil || len(b) == 0 {
+			return err
+		}
+		b[len(b)/2] ^= 1
+		damaged++
+		return os.WriteFile(path, b, 0o600)
+	}))
+	if damaged == 0 {
+		ts.Fatalf("there is nothing in %s", args[0])
+	}
+}
