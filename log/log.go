@@ -83,6 +83,12 @@ func (c *Config) complete() error {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
+	if !c.Policy.Unwitnessed() {
+		// A witness without a URL cannot be asked: say so before a folder is made.
+		if _, err := c.Policy.TesseraWitnessPolicy(); err != nil {
+			return err
+		}
+	}
 	return c.checkSigner()
 }
 

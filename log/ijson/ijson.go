@@ -29,6 +29,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -110,11 +111,17 @@ func syntaxError(err error) error {
 	var syntax *jsontext.SyntacticError
 	if !errors.As(err, &syntax) {
 		// jsontext says io.EOF alone where there is nothing at all.
+		if errors.Is(err, io.EOF) {
+			return Errorf("", "not JSON: there is nothing in it")
+		}
 		return Errorf("", "not JSON: %v", err)
 	}
 	path := string(syntax.JSONPointer)
 	if errors.Is(err, jsontext.ErrDuplicateName) {
 		return Errorf(path, "the member stands twice; keep one")
+	}
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return Errorf(path, "byte %d: not JSON: it ends too early; the rest is missing", syntax.ByteOffset)
 	}
 	return Errorf(path, "byte %d: not JSON: %v", syntax.ByteOffset, syntax.Err)
 }

@@ -75,9 +75,9 @@ func TestUnmarshalRefuses(t *testing.T) {
 		return strings.Replace(sampleText, from, to, 1)
 	}
 	for name, c := range map[string]struct{ text, want string }{
-		"empty":                {"", "not JSON"},
-		"white space":          {" \n", "not JSON"},
-		"cut off":              {sampleText[:40], "not JSON"},
+		"empty":                {"", "not JSON: there is nothing in it"},
+		"white space":          {" \n", "not JSON: there is nothing in it"},
+		"cut off":              {sampleText[:40], "not JSON: it ends too early"},
 		"two documents":        {sampleText + sampleText, "something follows"},
 		"a list":               {"[]", "want an object, have a list"},
 		"missing":              {replace(`"flag":true,`, ""), `member "flag" is missing`},

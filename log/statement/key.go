@@ -53,7 +53,8 @@ func ParsePublicKeyPEM(text []byte) (*PublicKey, error) {
 	}
 	key, err := x509.ParsePKIXPublicKey(der)
 	if err != nil {
-		return nil, fmt.Errorf("reading a public key: %w", err)
+		// What encoding/asn1 says is about Go's structures, not about the file.
+		return nil, errors.New("reading a public key: what the PEM block holds is no key; it may be damaged")
 	}
 	k, err := NewPublicKey(key)
 	if err != nil {
@@ -132,7 +133,7 @@ func ParsePrivateKeyPEM(text []byte) (crypto.Signer, error) {
 	}
 	key, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
-		return nil, fmt.Errorf("reading a private key: %w", err)
+		return nil, errors.New("reading a private key: what the PEM block holds is no key; it may be damaged")
 	}
 	signer, ok := key.(crypto.Signer)
 	if !ok {

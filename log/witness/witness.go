@@ -3,12 +3,15 @@ package witness
 import (
 	"context"
 	"crypto"
+	"crypto/ed25519"
 	"crypto/sha256"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,6 +38,19 @@ type Config struct {
 	Logs []string
 	// Logger is told of refusals and, as an error, of forks. It may be nil.
 	Logger *slog.Logger
+}
+
+// sameKey reports whether a vkey holds the public part of an Ed25519 key, under
+// whatever name and algorithm. A log that knows a witness's key could write its
+// cosignatures.
+func sameKey(vkey string, key crypto.Signer) bool {
+	public, ok := key.Public().(ed25519.PublicKey)
+	if !ok {
+		return false
+	}
+	b, err := base64.StdEncoding.DecodeString(vkey[strings.LastIndexByte(vkey, '+')+1:])
+	// One byte names the algorithm (https://c2sp.org/signed-note).
+	return err == nil && len(b) == 1+ed25519.PublicKeySize && public.Equal(ed25519.PublicKey(b[1:]))
 }
 
 // A Witness cosigns checkpoints. It is an [http.Handler] that answers
@@ -79,6 +95,9 @@ func Open(dir string, c Config) (*Witness, error) {
 		v, err := note.NewVerifier(vkey)
 		if err != nil {
 			return nil, fmt.Errorf("opening the witness: %q is not the vkey of a log: %w", vkey, err)
+		}
+		if sameKey(vkey, c.Key) {
+			return nil, fmt.Errorf("opening the witness: its key is that of the log %q; make one of its own", v.Name())
 		}
 		for _, other := range keys[v.Name()] {
 			if other.KeyHash() == v.KeyHash() {

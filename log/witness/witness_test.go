@@ -309,7 +309,12 @@ func TestDamagedMemoryIsRefused(t *testing.T) {
 
 func TestOpenRefuses(t *testing.T) {
 	_, vkey := newKey(t, origin)
+	own, err := note.NewEd25519VerifierKey(origin, witnessKey.Public().(ed25519.PublicKey))
+	if err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]witness.Config{
+		"log's key":     {Name: "w", Key: witnessKey, Logs: []string{vkey, own}},
 		"no key":        {Name: "w", Logs: []string{vkey}},
 		"no name":       {Key: witnessKey, Logs: []string{vkey}},
 		"name with a +": {Name: "a+b", Key: witnessKey, Logs: []string{vkey}},
