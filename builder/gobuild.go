@@ -74,6 +74,9 @@ func compile(ctx context.Context, t Toolchain, home, bin string, r *Recipe, fold
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			return nil, fmt.Errorf("compiling: %w", err)
 		}
+		if err := checkAssembly(ctx, t, home, folders[c.module], c); err != nil {
+			return nil, err
+		}
 		// -buildid= and -trimpath: nothing of the machine, the folder and the
 		// cache stays in the program. -s -w: no symbol table and no debug data,
 		// which only make the image larger.
@@ -114,9 +117,8 @@ func (e *CompileError) Error() string { return e.Public() + ": " + e.Err.Error()
 
 func (e *CompileError) Unwrap() error { return e.Err }
 
-// Public is the error without what the compiler printed. An assembly file may
-// include any file of this machine and then not compile, so that the compiler
-// quotes from it: a rebuilder must not publish that.
+// Public is the error without what go printed, which names folders of this
+// machine and quotes whatever it read: a rebuilder must not publish that.
 func (e *CompileError) Public() string {
 	return fmt.Sprintf("compiling %s of the module %s failed", strings.Join(e.Packages, ", "), e.Module)
 }
@@ -142,7 +144,9 @@ func checkProgram(file string) error {
 // linkerFlags gives the value of -ldflags. The names and values of a recipe
 // hold no quote (checkGoValue), so none can leave the quotes put around it.
 func linkerFlags(set map[string]string, version string, buildTime time.Time) string {
-	flags := []string{"-s", "-w", "-buildid="}
+	// Without -linkmode, a module that imports runtime/cgo and brings an object
+	// file (.syso) has its program linked by the C compiler of this machine.
+	flags := []string{"-s", "-w", "-buildid=", "-linkmode=internal"}
 	replace := strings.NewReplacer(varVersion, version, varBuildTime, buildTime.UTC().Format(time.RFC3339))
 	for _, name := range slices.Sorted(maps.Keys(set)) {
 		flags = append(flags, "-X", "'"+name+"="+replace.Replace(set[name])+"'")

@@ -14,9 +14,12 @@ import (
 	"slices"
 	"strings"
 
+	"golang.org/x/mod/modfile"
 	"golang.org/x/mod/module"
 	"golang.org/x/mod/sumdb/dirhash"
 	"golang.org/x/mod/zip"
+
+	"github.com/vitrine-dev/vitrine/log/durable"
 )
 
 // listedPackage is what is used of `go list -json`.
@@ -29,9 +32,8 @@ type listedPackage struct {
 }
 
 type listedModule struct {
-	Path, Version, Dir string
-	Main               bool
-	Replace            *listedModule
+	Path, Dir string
+	Main      bool
 }
 
 const listFields = "-json=Dir,ImportPath,Name,Module,GoFiles,SFiles,HFiles,SysoFiles,EmbedFiles"
@@ -52,8 +54,8 @@ func packModule(ctx context.Context, t Toolchain, home, folder string, packages 
 		return nil, "", "", err
 	}
 	// go list would walk up to some other go.mod.
-	if _, err := os.Stat(filepath.Join(folder, "go.mod")); err != nil {
-		return nil, "", "", fmt.Errorf("no go.mod: name the folder of a module: %w", err)
+	if err := checkGoMod(folder); err != nil {
+		return nil, "", "", err
 	}
 	out, err := t.run(ctx, home, folder, append([]string{"list", "-deps", listFields, "--"}, packages...)...)
 	if err != nil {
@@ -74,9 +76,6 @@ func packModule(ctx context.Context, t Toolchain, home, folder string, packages 
 		}
 		if p.Module == nil { // the standard library
 			continue
-		}
-		if r := p.Module.Replace; r != nil && r.Version == "" {
-			return nil, "", "", fmt.Errorf("go.mod replaces %s by the folder %s, which a rebuilder does not have: require a published version", p.Module.Path, r.Path)
 		}
 		if !p.Module.Main {
 			continue
@@ -171,6 +170,29 @@ func unpackModule(dir string, m LockedModule, zipFile string) error {
 	}
 	if h1 != m.H1 {
 		return fmt.Errorf("reading the packed module %s: its hash is %s, and the lock says %s: lock the recipe again", m.Folder, h1, m.H1)
+	}
+	if err := checkGoMod(dir); err != nil {
+		return fmt.Errorf("reading the packed module %s: %w", m.Folder, err)
+	}
+	return nil
+}
+
+// checkGoMod refuses a go.mod that replaces a module by a folder. It would
+// compile what lies there on the machine that happens to build.
+func checkGoMod(dir string) error {
+	const name = "go.mod"
+	b, err := durable.ReadFile(filepath.Join(dir, name), zip.MaxGoMod)
+	if err != nil {
+		return fmt.Errorf("no go.mod: name the folder of a module: %w", err)
+	}
+	f, err := modfile.Parse(name, b, nil)
+	if err != nil {
+		return err
+	}
+	for _, r := range f.Replace {
+		if r.New.Version == "" {
+			return fmt.Errorf("go.mod replaces %s by the folder %s, which a rebuilder does not have: require a published version", r.Old.Path, r.New.Path)
+		}
 	}
 	return nil
 }

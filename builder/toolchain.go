@@ -20,7 +20,8 @@ import (
 type Toolchain struct {
 	// Go is the path of the go command; "" for the one on PATH.
 	Go string
-	// Proxy is GOPROXY, "off" if empty.
+	// Proxy is GOPROXY, "off" if empty. "direct" is left out: go would ask any
+	// host whose name a stranger's go.mod holds, those of this network included.
 	Proxy string
 	// Cache and ModCache are GOCACHE and GOMODCACHE; "" for empty folders that
 	// are removed with the work folder. A compiled package in a shared cache is
@@ -71,9 +72,7 @@ func (t Toolchain) prepare(work string) (Toolchain, error) {
 			return t, fmt.Errorf("making the folder for Go's caches: %w", err)
 		}
 	}
-	if t.Proxy == "" {
-		t.Proxy = "off"
-	}
+	t.Proxy = withoutDirect(t.Proxy)
 	for _, e := range t.Environment {
 		name, _, _ := strings.Cut(e, "=")
 		if !slices.Contains(networkVariables, name) {
@@ -83,6 +82,36 @@ func (t Toolchain) prepare(work string) (Toolchain, error) {
 	return t, nil
 }
 
+// withoutDirect leaves "direct" out of a GOPROXY, and gives "off" if nothing is
+// left.
+func withoutDirect(proxies string) string {
+	kept := ""
+	for proxies != "" {
+		end := strings.IndexAny(proxies, ",|")
+		if end < 0 {
+			end = len(proxies)
+		}
+		proxy := strings.TrimSpace(proxies[:end])
+		rest := proxies[end:]
+		proxies = strings.TrimLeft(rest, ",|")
+		if proxy == "" || proxy == "direct" {
+			continue
+		}
+		kept += proxy
+		if rest != "" {
+			kept += rest[:1] // when to go on to the next: "," after 404 and 410, "|" after any error
+		}
+	}
+	if kept = strings.TrimRight(kept, ",|"); kept == "" {
+		return "off"
+	}
+	return kept
+}
+
+// noPrograms is PATH: go knows where its own tools are, and a stranger's module
+// has no business with any other program.
+const noPrograms = "/nonexistent"
+
 // environment is everything that Go sees of this machine. GOENV=off and GOWORK=off
 // keep a user's settings out; GOVCS keeps a module path from starting a version
 // control program; GOSUMDB is off because every module has to stand in the
@@ -91,7 +120,7 @@ func (t Toolchain) environment(home string) []string {
 	env := []string{
 		"HOME=" + home,
 		"TMPDIR=" + home,
-		"PATH=" + filepath.Dir(t.Go),
+		"PATH=" + noPrograms,
 		"LC_ALL=C",
 		"TZ=UTC",
 		"CGO_ENABLED=0",
