@@ -124,7 +124,8 @@ func (c Cache) Get(ctx context.Context, in Input, fetchers []Fetcher) (string, e
 		if i > 0 {
 			changed = changed || errors.Is(err, ErrChanged)
 			if !errors.Is(err, ErrUnavailable) || err != ErrUnavailable {
-				reasons = append(reasons, err.Error())
+				reason := strings.TrimPrefix(err.Error(), ErrUnavailable.Error()+": ")
+				reasons = append(reasons, strings.TrimPrefix(reason, ErrChanged.Error()+": "))
 			}
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -114,6 +115,9 @@ func readLocal(dir, name string) ([]byte, error) {
 	}
 	defer root.Close()
 	f, err := root.Open(filepath.FromSlash(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("the recipe names the file %s, and there is none in %s: put it there, or mend the recipe", name, dir)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("reading a file of the recipe: %w", err)
 	}
