@@ -29,6 +29,8 @@ const (
 	// DebianKeyring holds the keys of the Debian archive on a Debian machine.
 	DebianKeyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
+	securitySuffix = "-security"
+
 	maxReleaseBytes = 4 << 20
 	maxIndexBytes   = 128 << 20 // compressed
 	maxIndexPlain   = 1 << 30
@@ -44,7 +46,7 @@ const (
 // come from somewhere: whoever can hide the security suite could otherwise have
 // a package with known holes locked without a word.
 func (m *Mirrors) resolve(ctx context.Context, release, keyring string, now time.Time, patterns []string) ([]LockedPackage, error) {
-	suites := []string{release, release + "-updates", release + "-security"}
+	suites := []string{release, release + "-updates", release + securitySuffix}
 	had := map[string]bool{}
 	var candidates []LockedPackage
 	var reasons []string
@@ -53,7 +55,7 @@ func (m *Mirrors) resolve(ctx context.Context, release, keyring string, now time
 	for _, base := range m.URLs {
 		for _, suite := range suites {
 			wg.Go(func() {
-				found, err := m.search(ctx, base+"/dists/"+suite, keyring, now, patterns)
+				found, err := m.search(ctx, base+"/dists/", suite, keyring, now, patterns)
 				lock.Lock()
 				defer lock.Unlock()
 				if err != nil {
@@ -101,8 +103,9 @@ func newer(a, b LockedPackage) bool {
 	return a.Path < b.Path
 }
 
-// search reads the package index of one suite.
-func (m *Mirrors) search(ctx context.Context, suite, keyring string, now time.Time, patterns []string) ([]LockedPackage, error) {
+// search reads the package index of the suite of that name.
+func (m *Mirrors) search(ctx context.Context, dists, name, keyring string, now time.Time, patterns []string) ([]LockedPackage, error) {
+	suite := dists + name
 	signed, err := m.get(ctx, suite+"/InRelease", maxReleaseBytes)
 	if err != nil {
 		return nil, err
@@ -111,7 +114,7 @@ func (m *Mirrors) search(ctx context.Context, suite, keyring string, now time.Ti
 	if err != nil {
 		return nil, fmt.Errorf("%s/InRelease: %w", suite, err)
 	}
-	index, err := parseRelease(release, now)
+	index, err := parseRelease(release, name, now)
 	if err != nil {
 		return nil, fmt.Errorf("%s/InRelease: %w", suite, err)
 	}
@@ -162,7 +165,7 @@ func openRelease(ctx context.Context, signed []byte, keyring string) ([]byte, er
 	if err := os.WriteFile(in, signed, 0o600); err != nil {
 		return nil, fmt.Errorf("checking the signature: %w", err)
 	}
-	cmd := exec.CommandContext(ctx, tool, "--status-fd", "1", "--keyring", keyring, "--output", plain, in)
+	cmd := exec.CommandContext(ctx, tool, "--weak-digest", "SHA1", "--status-fd", "1", "--keyring", keyring, "--output", plain, in)
 	cmd.Env = []string{"PATH=/usr/bin:/bin", "LC_ALL=C", "HOME=" + dir}
 	status := &tail{limit: 64 << 10}
 	cmd.Stdout = status
@@ -207,14 +210,26 @@ type indexFile struct {
 }
 
 // parseRelease finds the package index of main for amd64 in a verified Release
-// file, and refuses a file whose Valid-Until has passed: an old one, replayed,
-// would lock packages with known holes.
-func parseRelease(b []byte, now time.Time) (indexFile, error) {
+// file.
+//
+// The archive's key signs every suite of every release. A file of another one,
+// put in the place of the security suite, would have packages with known holes
+// locked, and so would an old one, replayed: hence it has to be of the suite
+// that was asked for, and its Valid-Until, which the security suite always has,
+// may not have passed. The main suite of a stable release has none.
+func parseRelease(b []byte, suite string, now time.Time) (indexFile, error) {
 	all := stanzas(string(b))
 	if len(all) == 0 {
 		return indexFile{}, errors.New("it is empty")
 	}
-	if until := all[0]["valid-until"]; until != "" {
+	if origin, codename := all[0]["origin"], all[0]["codename"]; origin != "Debian" || codename != suite {
+		return indexFile{}, fmt.Errorf("it is of suite %q by %q, not of %q by \"Debian\": use another mirror", codename, origin, suite)
+	}
+	until := all[0]["valid-until"]
+	if until == "" && strings.HasSuffix(suite, securitySuffix) {
+		return indexFile{}, errors.New("it says nothing of how long it is valid")
+	}
+	if until != "" {
 		t, err := time.Parse("Mon, 02 Jan 2006 15:04:05 MST", until)
 		if err != nil {
 			return indexFile{}, fmt.Errorf("Valid-Until %q is not a date", until)

@@ -171,13 +171,19 @@ func TestParsePackages(t *testing.T) {
 
 func TestParseRelease(t *testing.T) {
 	now := time.Date(2026, 11, 25, 0, 0, 0, 0, time.UTC)
-	const text = "Origin: Debian\nValid-Until: Mon, 30 Nov 2026 11:22:37 UTC\nSHA256:\n " + digestOfNothing + " 10 main/binary-amd64/Packages.xz\n " + digestOfNothing + " 20 main/binary-amd64/Packages.gz\n"
-	got, err := parseRelease([]byte(text), now)
+	const text = "Origin: Debian\nCodename: bookworm-security\nValid-Until: Mon, 30 Nov 2026 11:22:37 UTC\nSHA256:\n " + digestOfNothing + " 10 main/binary-amd64/Packages.xz\n " + digestOfNothing + " 20 main/binary-amd64/Packages.gz\n"
+	const suite = "bookworm-security"
+	got, err := parseRelease([]byte(text), suite, now)
 	if want := (indexFile{"main/binary-amd64/Packages.gz", digestOfNothing, 20}); err != nil || got != want {
 		t.Errorf("got %v, %v, want %v", got, err, want)
 	}
 	for name, c := range map[string]struct{ old, new, want string }{
 		"expired":         {"30 Nov", "24 Nov", "valid until"},
+		"another suite":   {"bookworm-security", "bookworm", "of suite \"bookworm\""},
+		"another release": {"bookworm-security", "stretch-security", "stretch"},
+		"no suite":        {"Codename: ", "Suite: ", "of suite \"\""},
+		"another archive": {"Origin: Debian", "Origin: Debian Backports", "Backports"},
+		"for ever":        {"Valid-Until: Mon, 30 Nov 2026 11:22:37 UTC\n", "", "how long"},
 		"no date":         {"Mon, 30 Nov 2026 11:22:37 UTC", "later", "not a date"},
 		"no index":        {"amd64", "arm64", "names no"},
 		"a huge index":    {"10 main", "999999999999 main", ""},
@@ -186,7 +192,7 @@ func TestParseRelease(t *testing.T) {
 		"no checksums":    {"SHA256:", "MD5Sum:", "names no"},
 		"a negative size": {"20 main", "-20 main", ""},
 	} {
-		got, err := parseRelease([]byte(strings.ReplaceAll(text, c.old, c.new)), now)
+		got, err := parseRelease([]byte(strings.ReplaceAll(text, c.old, c.new)), suite, now)
 		switch {
 		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
 			t.Errorf("%s: got %v, %v, want %q", name, got, err, c.want)
@@ -268,6 +274,25 @@ func TestResolveNeedsEverySuite(t *testing.T) {
 	}
 }
 
+// TestResolveNeedsTheVerySuite puts Debian's main suite, which is signed by the
+// same keys and valid for ever, in the place of the security suite.
+func TestResolveNeedsTheVerySuite(t *testing.T) {
+	m := realMirrors(t)
+	m.Client = &http.Client{Transport: swapping{}}
+	found, err := m.resolve(t.Context(), "bookworm", DebianKeyring, time.Now(), []string{"linux-image-6.1.0-*-cloud-amd64"})
+	if !errors.Is(err, ErrUnavailable) || !strings.Contains(err.Error(), "bookworm-security") {
+		t.Errorf("got %v, %v, want ErrUnavailable that names bookworm-security", found, err)
+	}
+}
+
+type swapping struct{}
+
+func (swapping) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.URL.Path = strings.NewReplacer("/debian-security/", "/debian/", "bookworm-security", "bookworm").Replace(r.URL.Path)
+	return http.DefaultTransport.RoundTrip(r)
+}
+
 type hiding struct{ what string }
 
 func (h hiding) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -312,7 +337,7 @@ func FuzzParsePackages(f *testing.F) {
 				t.Fatalf("%q gives %+v", b, p)
 			}
 		}
-		_, _ = parseRelease(b, time.Unix(0, 0))
+		_, _ = parseRelease(b, "bookworm", time.Unix(0, 0))
 		for _, u := range append(sourcesListURIs(string(b)), deb822URIs(string(b))...) {
 			(&Mirrors{}).add(strings.ReplaceAll(u, "mirror+file:", ""))
 		}
