@@ -220,8 +220,8 @@ func (b *build) getInputs(ctx context.Context) error {
 	}
 	for _, in := range inputs {
 		b.progress("inputs", done, total)
-		fetchers := make([]Fetcher, len(b.in.Fetchers))
-		for i, f := range b.in.Fetchers {
+		fetchers := alternatives(b.in.Fetchers)
+		for i, f := range fetchers {
 			fetchers[i] = &counting{f, func(n int64) { b.progress("inputs", done+n, total) }}
 		}
 		path, err := b.o.Cache.Get(ctx, in, fetchers)

@@ -113,7 +113,7 @@ func (c Cache) Get(ctx context.Context, in Input, fetchers []Fetcher) (string, e
 	}
 	var reasons []string
 	changed := false
-	for i, f := range append([]Fetcher{c}, fetchers...) {
+	for i, f := range append([]Fetcher{c}, alternatives(fetchers)...) {
 		err := c.take(ctx, in, f, i == 0)
 		if err == nil {
 			return c.Path(in.SHA256), nil

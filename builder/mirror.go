@@ -2,6 +2,7 @@ package builder
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/vitrine-dev/vitrine/log/durable"
 )
@@ -21,6 +23,8 @@ import (
 type Mirrors struct {
 	URLs   []string
 	Client *http.Client // nil: http.DefaultClient
+
+	stall time.Duration // zero: stallTimeout
 }
 
 const maxSourcesBytes = 1 << 20
@@ -150,6 +154,23 @@ func stanzas(s string) []map[string]string {
 	return all
 }
 
+// alternatives takes Mirrors apart, so that wrong bytes from one of them, or
+// none, do not keep the others from being asked.
+func alternatives(fetchers []Fetcher) []Fetcher {
+	var all []Fetcher
+	for _, f := range fetchers {
+		m, ok := f.(*Mirrors)
+		if !ok {
+			all = append(all, f)
+			continue
+		}
+		for _, base := range m.URLs {
+			all = append(all, &Mirrors{URLs: []string{base}, Client: m.Client, stall: m.stall})
+		}
+	}
+	return all
+}
+
 // Fetch gets a Debian package from the first mirror that has it in the locked
 // size.
 func (m *Mirrors) Fetch(ctx context.Context, in Input) (io.ReadCloser, error) {
@@ -177,8 +198,24 @@ func (m *Mirrors) Fetch(ctx context.Context, in Input) (io.ReadCloser, error) {
 // mirrors compare them literally.
 func escapePath(p string) string { return (&url.URL{Path: p}).EscapedPath() }
 
+// stallTimeout is how long a mirror may send nothing: then the next is asked.
+const stallTimeout = time.Minute
+
 // open begins a GET; length is -1 if it is not known.
-func (m *Mirrors) open(ctx context.Context, address string) (io.ReadCloser, int64, error) {
+func (m *Mirrors) open(ctx context.Context, address string) (_ io.ReadCloser, length int64, err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	stall := m.stall
+	if stall == 0 {
+		stall = stallTimeout
+	}
+	watch := time.AfterFunc(stall, func() { cancel(fmt.Errorf("%s sent nothing for %v", address, stall)) })
+	defer func() {
+		if err != nil {
+			watch.Stop()
+			err = cmp.Or(context.Cause(ctx), err)
+			cancel(nil)
+		}
+	}()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return nil, 0, err
@@ -197,7 +234,33 @@ func (m *Mirrors) open(ctx context.Context, address string) (io.ReadCloser, int6
 		res.Body.Close()
 		return nil, 0, fmt.Errorf("%s answers %s", address, res.Status)
 	}
-	return res.Body, res.ContentLength, nil
+	return &watched{res.Body, ctx, cancel, watch, stall}, res.ContentLength, nil
+}
+
+// watched is a body whose request is cancelled when nothing comes for too long.
+type watched struct {
+	io.ReadCloser
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	watch  *time.Timer
+	stall  time.Duration
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	w.watch.Reset(w.stall)
+	n, err := w.ReadCloser.Read(p)
+	w.watch.Stop() // whoever reads may take its time
+	if err != nil && !errors.Is(err, io.EOF) {
+		err = cmp.Or(context.Cause(w.ctx), err)
+	}
+	return n, err
+}
+
+func (w *watched) Close() error {
+	w.watch.Stop()
+	err := w.ReadCloser.Close()
+	w.cancel(nil)
+	return err
 }
 
 // get gets at most limit bytes.

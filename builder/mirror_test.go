@@ -119,6 +119,44 @@ func TestMirrorsFetch(t *testing.T) {
 	}
 }
 
+// TestEveryMirrorIsAsked has mirrors before the good one give other bytes of the
+// right length, or stop in the middle.
+func TestEveryMirrorIsAsked(t *testing.T) {
+	const path = "pool/main/x/x_1.0_amd64.deb"
+	in := inputOf("a package")
+	in.Kind, in.Name = DebianPackage, path
+	wrong := serveFiles(t, map[string]string{"/" + path: "b package"})
+	good := serveFiles(t, map[string]string{"/" + path: "a package"})
+	ctx := t.Context()
+	slow := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", "9")
+		_, _ = io.WriteString(w, "a pac")
+		_ = http.NewResponseController(w).Flush()
+		select {
+		case <-r.Context().Done():
+		case <-ctx.Done():
+		}
+	}))
+	defer slow.Close()
+	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		select {
+		case <-r.Context().Done():
+		case <-ctx.Done():
+		}
+	}))
+	defer silent.Close()
+
+	m := &Mirrors{URLs: []string{wrong, slow.URL, silent.URL, good}, stall: 100 * time.Millisecond}
+	if _, err := (Cache{t.TempDir()}).Get(ctx, in, []Fetcher{m}); err != nil {
+		t.Errorf("got %v", err)
+	}
+	m.URLs = m.URLs[1:3]
+	_, err := (Cache{t.TempDir()}).Get(ctx, in, []Fetcher{m})
+	if !errors.Is(err, ErrUnavailable) || strings.Count(err.Error(), "sent nothing for 100ms") != 2 {
+		t.Errorf("got %v, want ErrUnavailable that says how long nothing came", err)
+	}
+}
+
 const packagesText = `Package: linux-image-6.1.0-9-cloud-amd64
 Version: 6.1.27-1
 Architecture: amd64
