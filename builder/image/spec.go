@@ -155,8 +155,32 @@ func (s *Spec) check() error {
 	return nil
 }
 
-// checkCommandLine refuses parameters that would start another program than
-// our init: such an image would be measured faithfully and protect nothing.
+// refusedParameters are those of Linux that make an image one that is measured
+// faithfully and protects nothing, and what each does
+// (Documentation/admin-guide/kernel-parameters.txt).
+var refusedParameters = map[string]string{
+	"init":                 "starts something else than the image's init",
+	"rdinit":               "starts something else than the image's init",
+	"initrd":               "starts something else than the image's init",
+	"initrdmem":            "starts something else than the image's init",
+	"noinitrd":             "starts something else than the image's init",
+	"bootconfig":           "takes further parameters from behind the initrd",
+	"dm_mod.create":        "sets up devices before init does",
+	"ip":                   "configures the network before init does, by what the host answers",
+	"nfsroot":              "takes files from the network",
+	"kgdboc":               "lets the host debug the kernel over the serial line",
+	"kgdboc_earlycon":      "lets the host debug the kernel over the serial line",
+	"ekgdboc":              "lets the host debug the kernel over the serial line",
+	"kgdbdbgp":             "lets the host debug the kernel",
+	"kgdbwait":             "lets the host debug the kernel",
+	"kgdbcon":              "lets the host debug the kernel",
+	"sysrq_always_enabled": "lets the host command the kernel over the serial line",
+	"ohci1394_dma":         "lets the host read the memory",
+	"acpi_rsdp":            "takes ACPI tables from a place that nobody measured",
+}
+
+// checkCommandLine refuses what has another meaning to Linux than to a reader,
+// and refusedParameters.
 func checkCommandLine(s string) error {
 	if len(s) > maxCommandLine {
 		return fmt.Errorf("the kernel command line has %d bytes, more than %d", len(s), maxCommandLine)
@@ -169,9 +193,15 @@ func checkCommandLine(s string) error {
 	if strings.TrimSpace(s) != s {
 		return errors.New("the kernel command line begins or ends with a space: remove it")
 	}
+	// Linux takes quotes around a parameter, or a part of it, off.
+	if strings.ContainsRune(s, '"') {
+		return errors.New("the kernel command line holds a quote: write each parameter without")
+	}
 	for _, p := range strings.Fields(s) {
-		if strings.HasPrefix(p, "init=") || strings.HasPrefix(p, "rdinit=") || strings.HasPrefix(p, "initrd=") {
-			return fmt.Errorf("the kernel command line holds %q, which starts something else than the image's init: remove it", p)
+		name, _, _ := strings.Cut(p, "=")
+		// Linux takes "-" and "_" in a name for the same.
+		if why := refusedParameters[strings.ReplaceAll(name, "-", "_")]; why != "" {
+			return fmt.Errorf("the kernel command line holds %q, which %s: remove it", p, why)
 		}
 	}
 	return nil
