@@ -23,7 +23,7 @@ import (
 // key. Whoever has seen both has the proof.
 func TestFork(t *testing.T) {
 	one := logtest.NewWorld(t, 0)
-	c, url, stop := opened(t, one)
+	c, _, stop := opened(t, one)
 	publish := func(c *log.Client, version string) *receipt.Checkpoint {
 		t.Helper()
 		publish(t, c, version)
@@ -39,7 +39,7 @@ func TestFork(t *testing.T) {
 	if err := os.CopyFS(two.Dir, os.DirFS(one.Dir)); err != nil && !errors.Is(err, fs.ErrExist) {
 		t.Fatal(err)
 	}
-	_, url, _ = one.Open()
+	_, url, _ := one.Open()
 	c1 := log.NewClient(url, one.Policy, nil)
 	_, url, _ = two.Open()
 	c2 := log.NewClient(url, two.Policy, nil)

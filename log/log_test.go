@@ -192,7 +192,7 @@ func TestKnownPayload(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.Admission += fmt.Sprintf("  - {name: second, key: %q, roles: [publisher], products: [%s]}\n", second.PEM(), logtest.Product)
-	c, url, stop := opened(t, w)
+	c, _, stop := opened(t, w)
 	first := publish(t, c, "1.0.0")
 	other := logtest.Sign(t, logtest.Release("1.0.0", ""), "second")
 	again := func(when string) {
@@ -212,7 +212,7 @@ func TestKnownPayload(t *testing.T) {
 	}
 	again("in the same run")
 	stop()
-	_, url, _ = w.Open()
+	_, url, _ := w.Open()
 	c = log.NewClient(url, w.Policy, nil)
 	again("after opening again")
 	conflict := logtest.Sign(t, logtest.Release("1.0.0", "changed"), "publisher")
@@ -458,7 +458,7 @@ func TestOpenRefuses(t *testing.T) {
 // between, and reads everything back.
 func TestManyEntries(t *testing.T) {
 	w := logtest.NewWorld(t, 0)
-	c, url, stop := opened(t, w)
+	c, _, stop := opened(t, w)
 	release := publish(t, c, "1.0.0")
 	const total = 600
 	sent := map[int64][]byte{0: release.Leaf}
@@ -493,7 +493,7 @@ func TestManyEntries(t *testing.T) {
 	}
 	add(250, 300)
 	stop()
-	_, url, _ = w.Open()
+	_, url, _ := w.Open()
 	c = log.NewClient(url, w.Policy, nil)
 	add(300, total)
 
