@@ -18,6 +18,7 @@ type failingDisk struct {
 	folder
 	at, writes int // counted from 0
 	after      bool
+	halfway    bool // of what is appended
 	recovers   bool
 	names      []string
 }
@@ -42,6 +43,10 @@ func (d *failingDisk) write(name string, data []byte) error {
 }
 
 func (d *failingDisk) append(name string, data []byte) error {
+	if d.halfway && d.writes == d.at {
+		// Half of the last line, if there are several.
+		data = data[:len(data)-20]
+	}
 	return d.fail(name, func() error { return d.folder.append(name, data) })
 }
 
@@ -115,7 +120,11 @@ func TestCrash(t *testing.T) {
 		for name, d := range map[string]failingDisk{
 			"killed before": {at: at}, "killed after": {at: at, after: true},
 			"failing before": {at: at, recovers: true}, "failing after": {at: at, after: true, recovers: true},
+			"killed within": {at: at, after: true, halfway: true}, "failing within": {at: at, after: true, halfway: true, recovers: true},
 		} {
+			if d.halfway && what != alertsFile {
+				continue
+			}
 			t.Run(fmt.Sprintf("%s write %d of %s", name, at, strings.ReplaceAll(what, "/", " ")), func(t *testing.T) {
 				t.Parallel()
 				l, r, alerts := story(t)
@@ -175,6 +184,31 @@ func TestCrashWhileSending(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// TestFullDisk: what cannot be written is said nevertheless, and once; and it is
+// written when there is room again.
+func TestFullDisk(t *testing.T) {
+	l := newHandmadeLog(t)
+	l.append([]byte("garbage"), sign(t, releaseOf("1.0.0", ""), "publisher").Leaf)
+	w := newWatch(t, l.url, testPolicy(l.policy), outcomes{"1.0.0": notReproduced}, nil)
+	d := &failingDisk{folder: folder(w.c.Dir), at: 1} // the checkpoint is still written
+	w.m.disk = d
+	for range 3 {
+		w.failStep(errDisk.Error())
+	}
+	if told := w.reported("alert"); len(told) != 1 || told[0].Alert.Code != Malformed {
+		t.Errorf("with a full disk it said %+v", told)
+	}
+	if len(l.added) != 0 {
+		t.Error("it published what it could not remember")
+	}
+	d.at = -1
+	w.step()
+	w.expect(Malformed, NotReproduced)
+	if told := w.reported("alert"); len(told) != 2 {
+		t.Errorf("in all it said %+v", told)
 	}
 }
 

@@ -23,12 +23,12 @@ const (
 )
 
 // disk is how a monitor writes what it must not forget. What either of its
-// methods has written survives a power cut once it returned nil; after an error
-// it is written or not.
+// methods has written survives a power cut once it returned nil.
 type disk interface {
-	// write replaces a file as a whole.
+	// write replaces a file as a whole. After an error it is the old or the new.
 	write(name string, data []byte) error
-	// append adds to the end of a file, all or nothing.
+	// append adds to the end of a file. After an error any part of the data may
+	// be there; lastAlert knows.
 	append(name string, data []byte) error
 }
 
@@ -58,15 +58,11 @@ func (f folder) append(name string, data []byte) (err error) {
 	if _, err = file.Write(data); err == nil {
 		err = file.Sync()
 	}
-	if err != nil {
-		// Half a line would spoil the next one.
-		return errors.Join(err, file.Truncate(end))
-	}
-	if end == 0 {
+	if err == nil && end == 0 {
 		// The name may be new.
-		return durable.SyncDir(string(f))
+		err = durable.SyncDir(string(f))
 	}
-	return nil
+	return err
 }
 
 // prepare makes the folder and what is in it, and removes what a crash left
@@ -110,7 +106,7 @@ func removeAll(dir string) {
 const maxAlertLine = 16 << 10
 
 // lastAlert gives the number of the last alert in the alerts file, 0 if there is
-// none, and cuts off half a line that a crash has left: nobody heard of it.
+// none, and cuts off half a line that a crash or a full disk has left.
 func (f folder) lastAlert() (int64, error) {
 	file, err := os.OpenFile(f.path(alertsFile), os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) {

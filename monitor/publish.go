@@ -82,9 +82,6 @@ func (m *Monitor) explain(ctx context.Context, d due) error {
 }
 
 func (m *Monitor) add(ctx context.Context, d due, r *rebuild) error {
-	if err := m.settle(); err != nil {
-		return err
-	}
 	leaf, err := m.kept(r.Leaf)
 	if err != nil {
 		return err

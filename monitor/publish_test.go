@@ -347,6 +347,9 @@ func TestSameWordsByAnother(t *testing.T) {
 			w.failStep("entry 1, which says the same by another key")
 			l.expectSaid()
 			w.expect()
+			if n := len(w.reported("published")); receipt && n != 0 {
+				t.Errorf("it said %d times that it had published", n)
+			}
 			if got := len(l.entries(publicKey("other monitor"))); got != 1 {
 				t.Errorf("the first said %d things", got)
 			}
@@ -435,6 +438,21 @@ func TestSpoiltStatement(t *testing.T) {
 	if len(l.added) != 0 {
 		t.Errorf("%q was sent", l.added)
 	}
+}
+
+// TestAnotherEntry: a state that was tampered with makes no monitor say of one
+// release what came out of another.
+func TestAnotherEntry(t *testing.T) {
+	l, w, _ := oneRelease(t, reproduced)
+	l.append(sign(t, releaseOf("1.1.0", ""), "publisher").Leaf)
+	if err := w.m.follow(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range w.m.state.Audit.Releases {
+		r.Index = 1 - r.Index
+	}
+	w.failStep("when it was audited")
+	l.expectSaid()
 }
 
 // TestLeftFolders: a rebuild that was killed leaves a folder, which may be made
