@@ -232,7 +232,36 @@ func (b *build) getInputs(ctx context.Context) error {
 		done += in.Size
 	}
 	b.progress("inputs", total, total)
+	return b.checkPackages()
+}
+
+// checkPackages compares what a package says that it is with what the lock calls
+// it: otherwise an old kernel, with holes that are known, could stand there as
+// the newest.
+func (b *build) checkPackages() error {
+	for _, p := range b.lock.Packages {
+		control, err := readControl(b.files[p.SHA256])
+		if err != nil {
+			return fmt.Errorf("%s: %w", p.Path, err)
+		}
+		if name, version := control["package"], control["version"]; name != p.Name || version != p.Version {
+			return fmt.Errorf("%s is the package %q of version %q, and the lock calls it %q of version %q: run vitrine lock", p.Path, name, version, p.Name, p.Version)
+		}
+	}
 	return nil
+}
+
+func readControl(deb string) (map[string]string, error) {
+	f, err := os.Open(deb)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	text, err := image.ControlOfDeb(f)
+	if err != nil {
+		return nil, err
+	}
+	return append(stanzas(text), nil)[0], nil
 }
 
 // counting reports how much of an input has come.

@@ -1,8 +1,10 @@
 package builder
 
 import (
+	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -242,6 +244,62 @@ func TestNoHostIsAsked(t *testing.T) {
 	} {
 		if got := withoutDirect(proxies); got != want {
 			t.Errorf("%q becomes %q, want %q", proxies, got, want)
+		}
+	}
+}
+
+// debOf is a Debian package without files.
+func debOf(t *testing.T, control string) []byte {
+	t.Helper()
+	pack := func(name, text string) []byte {
+		var b bytes.Buffer
+		w := tar.NewWriter(&b)
+		if name != "" {
+			if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(text))}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := io.WriteString(w, text); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	b := []byte("!<arch>\n")
+	for _, m := range []struct {
+		name string
+		body []byte
+	}{{"debian-binary", []byte("2.0\n")}, {"control.tar", pack("./control", control)}, {"data.tar", pack("", "")}} {
+		b = fmt.Appendf(b, "%-16s%-12d%-6d%-6d%-8s%-10d`\n%s", m.name, 0, 0, 0, "100644", len(m.body), m.body)
+	}
+	return b
+}
+
+// TestPackagesAreWhatTheLockCallsThem locks an old kernel under the name and
+// version of a new one.
+func TestPackagesAreWhatTheLockCallsThem(t *testing.T) {
+	for control, want := range map[string]string{
+		"Package: linux-image-x\nVersion: 6.1.192-2\n":  "",
+		"Package: linux-image-x\nVersion: 6.1.27-1\n":   `of version "6.1.27-1", and the lock calls it`,
+		"Package: linux-image-rt\nVersion: 6.1.192-2\n": `is the package "linux-image-rt"`,
+		"Version: 6.1.192-2\n":                          `is the package ""`,
+		"\n":                                            `is the package ""`,
+	} {
+		deb := debOf(t, control)
+		cache := Cache{t.TempDir()}
+		digest, err := cache.put(deb)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := &build{
+			lock:  &Lock{Packages: []LockedPackage{{"linux-image-x", "6.1.192-2", "pool/main/l/x.deb", digest, int64(len(deb))}}},
+			files: map[string]string{digest: cache.Path(digest)},
+		}
+		err = b.checkPackages()
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%q: got %v, want %q", control, err, want)
 		}
 	}
 }

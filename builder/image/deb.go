@@ -21,6 +21,9 @@ const (
 	// A Debian kernel with debug modules unpacks to about 1 GiB.
 	maxDebContent = 8 << 30
 	maxDebFiles   = 1 << 20
+	// The list of a package's files is in its control archive, too.
+	maxDebControl  = 256 << 20
+	maxControlFile = 1 << 20
 	// What dpkg itself uses at its highest level (xz -9, zstd --ultra) stays
 	// below this window.
 	maxDebWindow = 128 << 20
@@ -34,8 +37,7 @@ const (
 // path of the file it shares as Target. ReadDeb checks form and bounds, never a
 // signature: the caller has compared the package with a digest before.
 func ReadDeb(r io.Reader, visit func(e Entry, size int64, content io.Reader) error) error {
-	br := bufio.NewReader(r)
-	data, name, err := debData(br)
+	data, name, err := skipToMember(bufio.NewReader(r), "data.tar")
 	if err != nil {
 		return fmt.Errorf("reading a Debian package: %w", err)
 	}
@@ -64,8 +66,41 @@ func ReadDeb(r io.Reader, visit func(e Entry, size int64, content io.Reader) err
 	return nil
 }
 
-// debData skips to the data member of the ar(5) archive.
-func debData(r io.Reader) (*io.LimitedReader, string, error) {
+// ControlOfDeb gives the control file of a Debian binary package (deb-control(5)):
+// what the package itself says that it is.
+func ControlOfDeb(r io.Reader) (string, error) {
+	member, name, err := skipToMember(bufio.NewReader(r), "control.tar")
+	if err != nil {
+		return "", fmt.Errorf("reading a Debian package: %w", err)
+	}
+	plain, closePlain, err := decompress(name, member)
+	if err != nil {
+		return "", fmt.Errorf("reading a Debian package: opening %s: %w", name, err)
+	}
+	defer closePlain()
+	var control []byte
+	err = walkTar(io.LimitReader(plain, maxDebControl), func(e Entry, size int64, content io.Reader) (err error) {
+		if e.Path != "control" {
+			return nil
+		}
+		if !e.Mode.IsRegular() || control != nil || size > maxControlFile {
+			return fmt.Errorf("the control file is there twice, no regular file, or has more than %d bytes", maxControlFile)
+		}
+		control, err = io.ReadAll(content)
+		return err
+	})
+	if err == nil && len(control) == 0 {
+		err = errors.New("there is no control file")
+	}
+	if err != nil {
+		return "", fmt.Errorf("reading a Debian package: %s: %w", name, err)
+	}
+	return string(control), nil
+}
+
+// skipToMember skips to the member of the ar(5) archive whose name begins so:
+// control.tar or data.tar.
+func skipToMember(r io.Reader, wanted string) (*io.LimitedReader, string, error) {
 	magic := make([]byte, 8)
 	if _, err := io.ReadFull(r, magic); err != nil || string(magic) != "!<arch>\n" {
 		return nil, "", errors.New("it does not begin as an ar archive")
@@ -87,10 +122,10 @@ func debData(r io.Reader) (*io.LimitedReader, string, error) {
 			continue
 		case i == 1 && !strings.HasPrefix(name, "control.tar"):
 			return nil, "", fmt.Errorf("its second member is %q, not control.tar", name)
-		case i > 1 && strings.HasPrefix(name, "data.tar"):
+		case i == 1 && wanted == "control.tar", i > 1 && strings.HasPrefix(name, wanted):
 			return &io.LimitedReader{R: r, N: size}, name, nil
 		case i > 8:
-			return nil, "", errors.New("it has no data.tar among its first members")
+			return nil, "", fmt.Errorf("it has no %s among its first members", wanted)
 		}
 		// Members begin at even offsets.
 		if _, err := io.CopyN(io.Discard, r, size+size%2); err != nil {
@@ -118,16 +153,17 @@ func arHeader(r io.Reader) (name string, size int64, err error) {
 
 func decompress(name string, r io.Reader) (io.Reader, func(), error) {
 	nothing := func() {}
-	switch name {
-	case "data.tar":
+	_, ending, _ := strings.Cut(name, ".tar")
+	switch ending {
+	case "":
 		return r, nothing, nil
-	case "data.tar.gz":
+	case ".gz":
 		z, err := gzip.NewReader(r)
 		return z, nothing, err
-	case "data.tar.xz":
+	case ".xz":
 		z, err := newXZ(r)
 		return z, nothing, err
-	case "data.tar.zst":
+	case ".zst":
 		z, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxDebWindow))
 		if err != nil {
 			return nil, nothing, err

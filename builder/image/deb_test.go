@@ -63,7 +63,7 @@ func compress(t testing.TB, kind string, b []byte) []byte {
 	var w io.WriteCloser
 	var err error
 	switch kind {
-	case "":
+	case "", ".lzma":
 		return b
 	case ".gz":
 		w = gzip.NewWriter(&out)
@@ -90,6 +90,37 @@ func makeDeb(t testing.TB, kind string, files ...tarFile) []byte {
 		debMember{"debian-binary", []byte("2.0\n")},
 		debMember{"control.tar.xz/", []byte("odd")},
 		debMember{"data.tar" + kind, compress(t, kind, makeTar(t, files...))})
+}
+
+func TestControlOfDeb(t *testing.T) {
+	const text = "Package: x\nVersion: 1.0\n"
+	deb := func(kind string, files ...tarFile) []byte {
+		return makeAr(
+			debMember{"debian-binary", []byte("2.0\n")},
+			debMember{"control.tar" + kind, compress(t, kind, makeTar(t, files...))},
+			debMember{"data.tar", makeTar(t)})
+	}
+	for _, kind := range []string{"", ".gz", ".xz", ".zst"} {
+		got, err := ControlOfDeb(bytes.NewReader(deb(kind, debFile("./md5sums", "x"), debFile("./control", text))))
+		if err != nil || got != text {
+			t.Errorf("control.tar%s: got %q, %v", kind, got, err)
+		}
+	}
+	for name, b := range map[string][]byte{
+		"none":           deb("", debFile("./md5sums", text)),
+		"empty":          deb("", debFile("./control", "")),
+		"two":            deb("", debFile("./control", text), debFile("control", text)),
+		"a link":         deb("", tarFile{tar.Header{Name: "./control", Typeflag: tar.TypeSymlink, Linkname: "/etc/passwd"}, ""}),
+		"a long one":     deb("", debFile("./control", strings.Repeat("x", maxControlFile+1))),
+		"elsewhere":      deb("", debFile("./etc/control", text)),
+		"of another":     deb(".lzma", debFile("./control", text)),
+		"a bomb":         deb(".gz", debFile("./control", text), debFile("./md5sums", strings.Repeat("\x00", maxDebControl))),
+		"not an archive": []byte(text),
+	} {
+		if got, err := ControlOfDeb(bytes.NewReader(b)); err == nil {
+			t.Errorf("%s: got %q", name, got)
+		}
+	}
 }
 
 func debFile(name, body string) tarFile {
@@ -240,6 +271,7 @@ func TestKernelFromDeb(t *testing.T) {
 	if want := "dm-mod.ko=module dm b.ko=module b a.ko=module a"; strings.Join(got, " ") != want || k.Release != "6.12.1" || string(image) != "kernel" {
 		t.Errorf("release %q, kernel %q, modules %q", k.Release, image, got)
 	}
+	zeros := string(compress(t, ".zst", make([]byte, maxModuleBytes)))
 	for name, c := range map[string]struct {
 		files   []tarFile
 		modules []string
@@ -250,6 +282,7 @@ func TestKernelFromDeb(t *testing.T) {
 		"missing module": {files, []string{"a", "c"}, `no module "c"`},
 		"asked twice":    {files, []string{"a", "a"}, "asked for twice"},
 		"module twice":   {append(files, debFile(dir+"other/a.ko", "")), []string{"a"}, "twice"},
+		"a bomb":         {append(files, debFile(dir+"x.ko.zst", zeros), debFile(dir+"y.ko.zst", zeros), debFile(dir+"z.ko.zst", zeros)), []string{"x", "y", "z"}, "expand to more"},
 		"broken module":  {append(files, debFile(dir+"x.ko.xz", "not xz, and long enough to be looked at")), []string{"x"}, "expanding"},
 	} {
 		if _, err := KernelFromDeb(bytes.NewReader(makeDeb(t, "", c.files...)), c.modules); err == nil || !strings.Contains(err.Error(), c.want) {
@@ -270,6 +303,9 @@ func FuzzReadDeb(f *testing.F) {
 		f.Add(makeDeb(f, kind, debFile("./a", "one"), tarFile{tar.Header{Name: "./b", Typeflag: tar.TypeSymlink, Linkname: "a"}, ""}))
 	}
 	f.Fuzz(func(t *testing.T, deb []byte) {
+		if control, err := ControlOfDeb(bytes.NewReader(deb)); err == nil && (control == "" || len(control) > maxControlFile) {
+			t.Errorf("a control file of %d bytes", len(control))
+		}
 		_ = ReadDeb(bytes.NewReader(deb), func(e Entry, size int64, content io.Reader) error {
 			if !fs.ValidPath(e.Path) {
 				t.Errorf("path %q", e.Path)

@@ -14,6 +14,10 @@ import (
 // StubPath is where Debian's systemd-boot-efi keeps the EFI stub for x86-64.
 const StubPath = "usr/lib/systemd/boot/efi/linuxx64.efi.stub"
 
+// maxModulesBytes bounds all modules together; what a virtual machine needs has
+// a few MiB.
+const maxModulesBytes = 128 << 20
+
 // Kernel is what an image takes from a Debian kernel package.
 type Kernel struct {
 	Release string // "6.1.0-53-cloud-amd64"
@@ -42,6 +46,7 @@ func KernelFromDeb(r io.Reader, modules []string) (*Kernel, error) {
 	k := &Kernel{}
 	builtin := map[string]bool{}
 	byName := map[string]Module{}
+	left := maxModulesBytes
 	for p, b := range files {
 		switch name, isModule := moduleName(p); {
 		case isModule:
@@ -51,6 +56,9 @@ func KernelFromDeb(r io.Reader, modules []string) (*Kernel, error) {
 			plain, err := expandModule(p, b)
 			if err != nil {
 				return nil, fmt.Errorf("taking a kernel from a Debian package: expanding %s: %w", p, err)
+			}
+			if left -= len(plain); left < 0 {
+				return nil, fmt.Errorf("taking a kernel from a Debian package: its modules expand to more than %d bytes", maxModulesBytes)
 			}
 			byName[name] = Module{Name: name + ".ko", Content: Bytes(plain)}
 		case path.Base(p) == "modules.builtin":
