@@ -121,8 +121,10 @@ func TestMemoryIsBounded(t *testing.T) {
 	var m Memory
 	m.init()
 	for i := int64(1); i <= 3*maxCheckpoints; i++ {
-		if !m.remember("log", i, head(i, "a"), false) || !m.remember("log", i, head(i, "a"), false) {
-			t.Fatalf("checkpoint %d contradicts itself", i)
+		for range 2 {
+			if !m.remember("log", i, head(i, "a"), false) {
+				t.Fatalf("checkpoint %d contradicts itself", i)
+			}
 		}
 		if m.remember("log", i, head(i, "b"), true) {
 			t.Errorf("another root of size %d contradicts nothing", i)

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -104,15 +103,8 @@ func TestSentence(t *testing.T) {
 // nobody's challenge, so that its user data binds nothing: this is the whole
 // list but for that check.
 func TestRealMachine(t *testing.T) {
-	folder := os.Getenv("VITRINE_EVIDENCE")
-	if folder == "" {
-		folder = "../../shared/evidence"
-	}
-	report, err := os.ReadFile(filepath.Join(folder, "sev-snp", "report-milan-v2.bin"))
-	if err != nil {
-		t.Skipf("the recorded evidence is not on this machine: %v", err)
-	}
-	vcek := must[[]byte](t)(os.ReadFile(filepath.Join(folder, "sev-snp", "report-milan-v2.vcek.der")))
+	report := vectors.Evidence(t, "sev-snp/report-milan-v2.bin")
+	vcek := vectors.Evidence(t, "sev-snp/report-milan-v2.vcek.der")
 
 	s := newScene(t)
 	s.now = time.Date(2024, 6, 1, 0, 0, 0, 0, time.UTC)
@@ -135,7 +127,7 @@ func TestRealMachine(t *testing.T) {
 		d.Report = report
 		d.Endorsements = []evidence.Endorsement{{Type: "vcek", Data: vcek}}
 	}
-	_, err = s.appraise(checks)
+	_, err := s.appraise(checks)
 	wantCode(t, err, "binding/user-data")
 
 	s.log = &tree{}

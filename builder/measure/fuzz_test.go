@@ -1,7 +1,6 @@
 package measure
 
 import (
-	"os"
 	"testing"
 )
 
@@ -14,13 +13,6 @@ func FuzzFirmware(f *testing.F) {
 	bare.sections = nil
 	f.Add(bare.build())
 	f.Add(make([]byte, pageSize))
-	for _, path := range []string{
-		"../../../shared/evidence/sev-snp/ovmf-amdsev-suffix.bin",
-	} {
-		if b, err := os.ReadFile(path); err == nil {
-			f.Add(b)
-		}
-	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		// Real images are whole pages; this lets the fuzzer change the length.
 		if rest := len(b) % pageSize; rest != 0 {

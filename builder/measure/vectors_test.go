@@ -4,27 +4,13 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"io"
-	"os"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
-)
 
-// evidence opens a recorded file that lives beside the repository.
-func evidence(t testing.TB, name string) []byte {
-	t.Helper()
-	b, err := os.ReadFile(filepath.Join("../../../shared/evidence", name))
-	if errors.Is(err, os.ErrNotExist) {
-		t.Skipf("the recorded evidence is not here: %v", err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return b
-}
+	"github.com/vitrine-dev/vitrine/log/vectors"
+)
 
 func reader(b []byte) *io.SectionReader {
 	return io.NewSectionReader(bytes.NewReader(b), 0, int64(len(b)))
@@ -53,15 +39,15 @@ func optional(s *string) io.Reader {
 }
 
 func TestPublishedLaunchDigests(t *testing.T) {
-	firmware := evidence(t, "sev-snp/ovmf-amdsev-suffix.bin")
-	var vectors []launchVector
-	if err := json.Unmarshal(evidence(t, "sev-snp/launch-digests.json"), &vectors); err != nil {
+	firmware := vectors.Evidence(t, "sev-snp/ovmf-amdsev-suffix.bin")
+	var published []launchVector
+	if err := json.Unmarshal(vectors.Evidence(t, "sev-snp/launch-digests.json"), &published); err != nil {
 		t.Fatal(err)
 	}
-	if len(vectors) == 0 {
+	if len(published) == 0 {
 		t.Fatal("launch-digests.json holds no vectors")
 	}
-	for _, v := range vectors {
+	for _, v := range published {
 		t.Run(v.Name, func(t *testing.T) {
 			features, err := strconv.ParseUint(v.GuestFeatures, 0, 64)
 			if err != nil {
@@ -87,7 +73,7 @@ func TestPublishedLaunchDigests(t *testing.T) {
 // TestMoreLaunchDigests holds vectors over the same firmware that the tests of
 // virtee/sev-snp-measure and its ports publish (Apache-2.0).
 func TestMoreLaunchDigests(t *testing.T) {
-	firmware := evidence(t, "sev-snp/ovmf-amdsev-suffix.bin")
+	firmware := vectors.Evidence(t, "sev-snp/ovmf-amdsev-suffix.bin")
 	empty, console := "", "console=ttyS0 loglevel=7"
 	for _, v := range []struct {
 		name     string
@@ -128,7 +114,7 @@ func TestMoreLaunchDigests(t *testing.T) {
 
 // TestSVSMLaunchDigests: the first digest is what an actual launch gave.
 func TestSVSMLaunchDigests(t *testing.T) {
-	firmware, svsm := evidence(t, "sev-snp/svsm_ovmf.fd"), evidence(t, "sev-snp/svsm.bin")
+	firmware, svsm := vectors.Evidence(t, "sev-snp/svsm_ovmf.fd"), vectors.Evidence(t, "sev-snp/svsm.bin")
 	for vcpus, want := range map[int]string{
 		4: "27d154c27b7b359c935e250ec6fee72aa0ae8c1225e3b0e1cf46a9567e938066d7d6f94bbdc4a857818bdb79277a44b2",
 		2: "9b94745036aafddf4f7f8b00c7513abb5b7703178cb95aaa57928bd963d68d3bfcb715d6019b9167ee2517b11b0d9be7",

@@ -21,7 +21,7 @@ func TestParseConfig(t *testing.T) {
 		t.Errorf("got %+v, want %+v", *c, want)
 	}
 	for name, test := range map[string]struct{ text, wantError string }{
-		"empty":             {"", "EOF"},
+		"empty":             {"", "there is nothing in it"},
 		"a member missing":  {`{"upstream":"http://127.0.0.1:8000","listen":":8443","platform":"auto"}`, "pushListen"},
 		"a member too many": {strings.Replace(goodConfig, `{`, `{"simulate":true,`, 1), "simulate"},
 		"a member twice":    {strings.Replace(goodConfig, `{`, `{"platform":"tpm",`, 1), "platform"},

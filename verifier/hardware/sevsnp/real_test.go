@@ -20,6 +20,7 @@ import (
 	"github.com/google/go-sev-guest/verify"
 	"github.com/google/go-sev-guest/verify/testdata"
 	"github.com/google/go-sev-guest/verify/trust"
+
 	"github.com/vitrine-dev/vitrine/log/vectors"
 	"github.com/vitrine-dev/vitrine/verifier/hardware"
 	"github.com/vitrine-dev/vitrine/verifier/hardware/sevsnp"
@@ -33,17 +34,7 @@ var milanTime = time.Date(2024, 6, 1, 0, 0, 0, 0, time.UTC)
 // milan returns a report that a real Milan chip signed, with its certificate.
 func milan(t testing.TB) *sample {
 	t.Helper()
-	read := func(name string) []byte {
-		folder := os.Getenv("VITRINE_EVIDENCE")
-		if folder == "" {
-			folder = "../../../../shared/evidence"
-		}
-		b, err := os.ReadFile(filepath.Join(folder, "sev-snp", name))
-		if err != nil {
-			t.Skipf("the recorded evidence is not on this machine: %v", err)
-		}
-		return b
-	}
+	read := func(name string) []byte { return vectors.Evidence(t, "sev-snp/"+name) }
 	return &sample{
 		raw: read("report-milan-v2.bin"),
 		col: hardware.Collateral{hardware.VCEK: read("report-milan-v2.vcek.der")},
