@@ -209,11 +209,23 @@ func (b *build) run(ctx context.Context, out string) error {
 	return b.describe(made, out)
 }
 
+// A stranger's recipe may not fill the disk: a lock of a few lines can name
+// inputs without end, a packed module expand to many times its size, and one
+// file be put into many places.
+const (
+	maxInputBytes    = 16 << 30
+	maxUnpackedBytes = 4 << 30  // of all modules, without their dependencies
+	maxRootBytes     = 16 << 30 // of all files in the root file system
+)
+
 func (b *build) getInputs(ctx context.Context) error {
 	inputs := b.lock.Inputs()
 	var total, done int64
 	for _, in := range inputs {
 		total += in.Size
+	}
+	if total > maxInputBytes {
+		return fmt.Errorf("the lock names inputs of %d bytes together, more than %d: put less into the image", total, int64(maxInputBytes))
 	}
 	if b.o.reverse {
 		slices.Reverse(inputs)
@@ -344,7 +356,13 @@ func (b *build) compile(ctx context.Context, home string) (map[string]string, er
 	if b.o.reverse {
 		slices.Reverse(modules)
 	}
+	left := int64(maxUnpackedBytes)
 	for i, m := range modules {
+		size, err := unpackedSize(b.files[m.SHA256], left)
+		if err != nil {
+			return nil, fmt.Errorf("unpacking the module %s: %w", m.Folder, err)
+		}
+		left -= size
 		folders[m.Folder] = filepath.Join(b.work, "modules", fmt.Sprint(i))
 		if err := unpackModule(folders[m.Folder], m, b.files[m.SHA256]); err != nil {
 			return nil, err
@@ -367,6 +385,7 @@ func (b *build) now() time.Time {
 // entries gives the root file system.
 func (b *build) entries(programs map[string]string) ([]image.Entry, error) {
 	var all []image.Entry
+	left := int64(maxRootBytes)
 	for _, s := range b.recipe.Root {
 		e := image.Entry{Path: strings.TrimPrefix(s.To, "/"), Mode: s.Mode, UID: s.UID, GID: s.GID}
 		var err error
@@ -384,6 +403,9 @@ func (b *build) entries(programs map[string]string) ([]image.Entry, error) {
 		}
 		if err != nil {
 			return nil, err
+		}
+		if left -= e.Content.Size(); left < 0 {
+			return nil, fmt.Errorf("the root file system has files of more than %d bytes together (at %s): put less into the image", int64(maxRootBytes), s.To)
 		}
 		all = append(all, e)
 	}

@@ -155,6 +155,24 @@ func (f sourceFile) Lstat() (os.FileInfo, error)  { return os.Lstat(f.full()) }
 func (f sourceFile) Open() (io.ReadCloser, error) { return os.Open(f.full()) }
 func (f sourceFile) full() string                 { return filepath.Join(f.root, filepath.FromSlash(f.name)) }
 
+// unpackedSize gives the bytes that a packed module says it expands to, which
+// unpackModule holds it to, if they are at most limit.
+func unpackedSize(zipFile string, limit int64) (int64, error) {
+	z, err := archive.OpenReader(zipFile)
+	if err != nil {
+		return 0, err
+	}
+	defer z.Close()
+	var size int64
+	for _, f := range z.File {
+		if f.UncompressedSize64 > uint64(limit-size) {
+			return 0, fmt.Errorf("the modules expand to more than %d bytes together: embed less", int64(maxUnpackedBytes))
+		}
+		size += int64(f.UncompressedSize64)
+	}
+	return size, nil
+}
+
 // unpackModule unpacks a locked module into dir, which must be empty or absent.
 // zip.Unzip refuses paths that lead out of dir, links, names that differ only
 // in case, and more than 500 MB.

@@ -303,3 +303,62 @@ func TestPackagesAreWhatTheLockCallsThem(t *testing.T) {
 		}
 	}
 }
+
+// TestNoDiskIsFilled names, in few lines, more than a disk may hold.
+func TestNoDiskIsFilled(t *testing.T) {
+	in, _ := lockTiny(t, "testdata/tiny")
+	recipe, err := ParseRecipe("image.yaml", in.Recipe)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lock, err := ParseLock("image.lock", in.Lock)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const each = maxPackageBytes
+
+	for range maxInputBytes/each + 1 {
+		lock.Packages = append(lock.Packages, LockedPackage{Size: each})
+	}
+	b := &build{recipe: recipe, lock: lock}
+	if err := b.getInputs(t.Context()); err == nil || !strings.Contains(err.Error(), "inputs of") {
+		t.Errorf("inputs: %v", err)
+	}
+
+	// A file of a gigabyte, in which nothing is written.
+	big := filepath.Join(t.TempDir(), "big")
+	f, err := os.Create(big)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := f.Truncate(1 << 30); err != nil {
+		t.Fatal(err)
+	}
+	b = &build{recipe: &Recipe{}, lock: &Lock{Files: []LockedFile{{Path: "big", SHA256: "x"}}}, files: map[string]string{"x": big}}
+	for i := range maxRootBytes>>30 + 1 {
+		if _, err := b.entries(nil); err != nil {
+			t.Fatalf("%d files: %v", i, err)
+		}
+		b.recipe.Root = append(b.recipe.Root, Step{Kind: KindFile, From: "big", To: fmt.Sprintf("/big%d", i)})
+	}
+	if _, err := b.entries(nil); err == nil || !strings.Contains(err.Error(), "at /big16") {
+		t.Errorf("files: %v", err)
+	}
+
+	var packed bytes.Buffer
+	if err := zip.Create(&packed, module.Version{Path: "x.test/y", Version: "v0.0.0"}, []zip.File{strangeFile{"go.mod", "module x.test/y\n"}, strangeFile{"x", strings.Repeat("x", 1<<20)}}); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "module.zip")
+	if err := os.WriteFile(file, packed.Bytes(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	const size = 1<<20 + int64(len("module x.test/y\n"))
+	if got, err := unpackedSize(file, size); err != nil || got != size {
+		t.Errorf("a module expands to %d bytes, %v, want %d", got, err, size)
+	}
+	if _, err := unpackedSize(file, size-1); err == nil {
+		t.Error("a module may expand to more than was allowed")
+	}
+}
