@@ -89,6 +89,9 @@ func getAddendum(ctx context.Context, addenda Addenda, what string, d statement.
 	if err != nil {
 		return nil, fmt.Errorf("getting the %s: %w", what, err)
 	}
+	if got := statement.DigestOf(b); got != d {
+		return nil, fmt.Errorf("getting the %s: %w: bytes with SHA-256 %s came for %s", what, ErrChanged, got.SHA256, d.SHA256)
+	}
 	return b, nil
 }
 
@@ -156,6 +159,10 @@ func rebuild(ctx context.Context, s *statement.Statement, r *statement.Release, 
 	if len(got.Differences) == 0 && len(got.Claims) == 0 {
 		return got, nil
 	}
+	if r.Builder.Version != Version {
+		// Versions differ in the bits that they make: this one proves nothing.
+		return nil, fmt.Errorf("other contents of %s came out, and the release was built by version %s of the builder, where this is %s: rebuild it with that version", got.causes(), r.Builder.Version, Version)
+	}
 	got.Outcome = statement.NotReproduced
 	if got.Explanation, err = Explain(out.Manifest, got.Differences, got.Claims); err != nil {
 		return nil, err
@@ -168,8 +175,9 @@ func sortedSubjects(s *statement.Statement) []statement.Subject {
 }
 
 // compareClaims compares what a release says beside its artefacts with what
-// recipe, lock and artefacts give. Builder and notCovered are left out: another
-// version of this program may word them otherwise.
+// recipe, lock and artefacts give. The builder is left out, and so are reasons
+// and what a release says more about what it does not cover: another version of
+// this program may word them otherwise.
 func compareClaims(published, rebuilt *statement.Release) []ClaimDifference {
 	var all []ClaimDifference
 	add := func(member string, a, b any) {
@@ -181,6 +189,11 @@ func compareClaims(published, rebuilt *statement.Release) []ClaimDifference {
 	add("version", published.Version, rebuilt.Version)
 	add("securityEpoch", published.SecurityEpoch, rebuilt.SecurityEpoch)
 	add("source", published.Source, rebuilt.Source)
+	for _, n := range rebuilt.NotCovered {
+		if !slices.ContainsFunc(published.NotCovered, func(p statement.NotCovered) bool { return p.What == n.What }) {
+			all = append(all, ClaimDifference{"notCovered/" + n.What, Absent, n.Why})
+		}
+	}
 	add("volumes", published.Volumes, rebuilt.Volumes)
 	theirs, mine := byMachine(published.Measurements), byMachine(rebuilt.Measurements)
 	for _, machine := range slices.Sorted(keysOf(theirs, mine)) {
@@ -247,6 +260,11 @@ func (g *Rebuilt) Summary() string {
 	case statement.CouldNotBuild:
 		return g.Reason
 	}
+	return "other contents of " + g.causes()
+}
+
+// causes names the first few of what differs.
+func (g *Rebuilt) causes() string {
 	causes := Causes(g.Differences)
 	for _, c := range g.Claims {
 		causes = append(causes, c.Member)
@@ -255,7 +273,7 @@ func (g *Rebuilt) Summary() string {
 	if len(causes) > most {
 		causes = append(causes[:most], fmt.Sprintf("and %d more", len(causes)-most))
 	}
-	return "other contents of " + strings.Join(causes, ", ")
+	return strings.Join(causes, ", ")
 }
 
 // Statement is what a rebuilder says of the release: the predicate, over the

@@ -86,6 +86,10 @@ func TestRebuild(t *testing.T) {
 	tampered := without("")
 	tampered[module] = append(slices.Clone(addenda[module]), 0)
 
+	// Bytes under another's digest, from a log whose client does not compare.
+	swapped := without("")
+	swapped[out.Manifest.Recipe] = append(slices.Clone(in.Recipe), "# other bytes\n"...)
+
 	for name, c := range map[string]struct {
 		out     *Output
 		m       []statement.Measurement
@@ -104,12 +108,21 @@ func TestRebuild(t *testing.T) {
 		"a value more": {out, measurements, func(r *statement.Release) {
 			r.Measurements[0].Registers["vmpl"] = statement.Register{OneOf: []string{"00000000", "00000003"}}
 		}, addenda, statement.NotReproduced, "vmpl"},
-		"a shape more":            {out, append(slices.Clone(measurements), statement.Measurement{Platform: "sev-snp", Shape: "other", Registers: measurements[0].Registers}), nil, addenda, statement.NotReproduced, "other"},
-		"another epoch":           {out, measurements, func(r *statement.Release) { r.SecurityEpoch = 9 }, addenda, statement.NotReproduced, "securityEpoch"},
-		"another root":            {out, measurements, func(r *statement.Release) { r.Volumes[0].VerityRoot = strings.Repeat("ab", 32) }, addenda, statement.NotReproduced, "volumes"},
-		"no recipe":               {out, measurements, nil, without(out.Manifest.Recipe), statement.CouldNotBuild, "getting the recipe"},
-		"no module":               {out, measurements, nil, without(module), statement.CouldNotBuild, "cannot be fetched"},
-		"a module of other bytes": {out, measurements, nil, tampered, statement.CouldNotBuild, "not what the lock names"},
+		"a shape more":  {out, append(slices.Clone(measurements), statement.Measurement{Platform: "sev-snp", Shape: "other", Registers: measurements[0].Registers}), nil, addenda, statement.NotReproduced, "other"},
+		"another epoch": {out, measurements, func(r *statement.Release) { r.SecurityEpoch = 9 }, addenda, statement.NotReproduced, "securityEpoch"},
+		"another root":  {out, measurements, func(r *statement.Release) { r.Volumes[0].VerityRoot = strings.Repeat("ab", 32) }, addenda, statement.NotReproduced, "volumes"},
+		"a hole that is not told": {out, measurements, func(r *statement.Release) {
+			r.NotCovered = slices.DeleteFunc(r.NotCovered, func(n statement.NotCovered) bool { return n.What == "acpi-tables" })
+		}, addenda, statement.NotReproduced, "notCovered/acpi-tables"},
+		"one that only they know": {out, measurements, func(r *statement.Release) {
+			r.NotCovered = append(r.NotCovered, statement.NotCovered{What: "moon", Why: "it is far away"})
+		}, addenda, statement.Reproduced, "the same bits came out"},
+		"another builder, the same bits": {out, measurements, func(r *statement.Release) { r.Builder.Version = "0.0.9" }, addenda, statement.Reproduced, "the same bits came out"},
+		"another builder, other bits":    {forged, plantedMeasurements, func(r *statement.Release) { r.Builder.Version = "0.0.9" }, addenda, statement.CouldNotBuild, "built by version 0.0.9 of the builder"},
+		"another recipe's bytes":         {out, measurements, nil, swapped, statement.CouldNotBuild, "getting the recipe: it is not what"},
+		"no recipe":                      {out, measurements, nil, without(out.Manifest.Recipe), statement.CouldNotBuild, "getting the recipe"},
+		"no module":                      {out, measurements, nil, without(module), statement.CouldNotBuild, "cannot be fetched"},
+		"a module of other bytes":        {out, measurements, nil, tampered, statement.CouldNotBuild, "not what the lock names"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, err := ReleaseStatement(c.out, in, Version, c.m)
