@@ -324,7 +324,8 @@ func FuzzAudit(f *testing.F) {
 	} {
 		f.Add(s)
 	}
-	p := testPolicy(newHandmadeLog(f).policy)
+	_, vkey := logKeys(f, "log")
+	p := testPolicy(tlogPolicy(f, vkey))
 	f.Fuzz(func(t *testing.T, leaf []byte) {
 		a := newAudit("")
 		a.take(one.Leaf, p, nil, time.Now())

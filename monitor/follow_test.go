@@ -370,11 +370,7 @@ func TestRefusedFolders(t *testing.T) {
 		return b
 	}
 	other := *w.c.Policy
-	otherLog := newHandmadeLog(t)
 	_, otherVKey := logKeys(t, "another log")
-	if otherLog.policy, err = receipt.ParsePolicy("log "+otherVKey+"\nwitness w1 "+witnessSigner(t, "w1").Verifier().String()+"\nquorum w1\n", false); err != nil {
-		t.Fatal(err)
-	}
 	for name, c := range map[string]struct {
 		state  []byte
 		change func(*Config)
@@ -383,7 +379,7 @@ func TestRefusedFolders(t *testing.T) {
 		"the same":            {good, nil, ""},
 		"another log":         {set("origin", "another.example/log"), nil, "give each log a folder of its own"},
 		"another key":         {good, func(c *Config) { c.Signer = testKey("another") }, "with another key"},
-		"the log's new key":   {good, func(c *Config) { c.Log = log.NewClient(l.url, otherLog.policy, nil) }, "does not verify under this policy"},
+		"the log's new key":   {good, func(c *Config) { c.Log = log.NewClient(l.url, tlogPolicy(t, otherVKey), nil) }, "does not verify under this policy"},
 		"another version":     {set("version", 2), nil, "version 2, and this program knows 1"},
 		"no version":          {[]byte("{}"), nil, "version 0"},
 		"not JSON":            {good[:len(good)/2], nil, "remove the file"},

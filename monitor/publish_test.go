@@ -84,6 +84,23 @@ func TestCouldNotBuild(t *testing.T) {
 	}
 }
 
+// TestNewOnesFirst: clients wait for what was just released, and not for what
+// could not be built before.
+func TestNewOnesFirst(t *testing.T) {
+	l, w, clock := oneRelease(t, couldNotBuild)
+	w.step()
+	l.append(sign(t, releaseOf("1.1.0", ""), "publisher").Leaf, sign(t, releaseOf("1.2.0", ""), "publisher").Leaf)
+	clock.ahead = 25 * time.Hour
+	w.step()
+	var order []string
+	for _, e := range w.reported("rebuilding") {
+		order = append(order, e.Version)
+	}
+	if want := []string{"1.0.0", "1.1.0", "1.2.0", "1.0.0"}; !slices.Equal(order, want) {
+		t.Errorf("rebuilt were %v, not %v", order, want)
+	}
+}
+
 // TestRetriesEnd: a release that never builds costs a monitor a bounded number
 // of builds and one statement, whatever the reasons are.
 func TestRetriesEnd(t *testing.T) {

@@ -162,12 +162,18 @@ func newHandmadeLog(t testing.TB) *handmadeLog {
 	l := &handmadeLog{t: t, served: h, addenda: map[string][]byte{}, refuse: map[string]*log.Error{}}
 	srv := httptest.NewServer(l)
 	t.Cleanup(srv.Close)
-	l.url = srv.URL
-	var err error
-	if l.policy, err = receipt.ParsePolicy(fmt.Sprintf("log %s\nwitness w1 %s\nquorum w1\n", vkey, h.witness.Verifier()), false); err != nil {
+	l.url, l.policy = srv.URL, tlogPolicy(t, vkey)
+	return l
+}
+
+// tlogPolicy names a log and the one witness that is its quorum.
+func tlogPolicy(t testing.TB, vkey string) *receipt.Policy {
+	t.Helper()
+	p, err := receipt.ParsePolicy(fmt.Sprintf("log %s\nwitness w1 %s\nquorum w1\n", vkey, witnessSigner(t, "w1").Verifier()), false)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return l
+	return p
 }
 
 func (l *handmadeLog) append(leaves ...[]byte) {
