@@ -55,7 +55,7 @@ func openAddenda(dir, staging string, quota int64) (*addenda, error) {
 		}
 		info, err := e.Info()
 		if err == nil {
-			a.used += info.Size()
+			a.used += charge(info.Size())
 		}
 		return err
 	})
@@ -65,11 +65,27 @@ func openAddenda(dir, staging string, quota int64) (*addenda, error) {
 	return a, nil
 }
 
+// charge is what an addendum of n bytes takes of the quota: whole blocks, and one
+// more for its name and inode. The store is for whoever asks, and would be full
+// of files of one byte long before their bytes were many.
+func charge(n int64) int64 {
+	const block = 4096
+	return (n+block-1)/block*block + block
+}
+
 func (a *addenda) path(d statement.Digest) string {
 	return filepath.Join(a.dir, filepath.FromSlash(addendumPath(d)))
 }
 
+// has reports whether an addendum is there and will be after a power cut.
 func (a *addenda) has(d statement.Digest) (bool, error) {
+	a.mu.Lock() // an upload that is being synced is seen before that is done
+	defer a.mu.Unlock()
+	return a.there(d)
+}
+
+// there is has for whoever holds mu.
+func (a *addenda) there(d statement.Digest) (bool, error) {
 	switch _, err := os.Stat(a.path(d)); {
 	case err == nil:
 		return true, nil
@@ -106,10 +122,10 @@ func (a *addenda) put(d statement.Digest, r io.Reader) error {
 	// disk yet, and the same bytes may have come twice.
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if known, err := a.has(d); known || err != nil {
+	if known, err := a.there(d); known || err != nil {
 		return err
 	}
-	if a.used+n > a.quota {
+	if a.used+charge(n) > a.quota {
 		return errorf(Unavailable, "the addenda store is full: %d of %d bytes are used", a.used, a.quota)
 	}
 	path := a.path(d)
@@ -119,6 +135,6 @@ func (a *addenda) put(d statement.Digest, r io.Reader) error {
 	if err := f.Commit(path, 0o644); err != nil {
 		return err
 	}
-	a.used += n
+	a.used += charge(n)
 	return nil
 }

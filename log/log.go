@@ -46,7 +46,7 @@ type Config struct {
 	ReceiptTimeout time.Duration
 	// WitnessTimeout is how long a checkpoint waits for the quorum: 5s.
 	WitnessTimeout time.Duration
-	// AddendaQuota bounds the bytes in the addenda store: 64 GiB. Uploads are
+	// AddendaQuota bounds the addenda store, in whole blocks: 64 GiB. Uploads are
 	// not signed, since nothing in them is believed, so whoever reaches the log's
 	// write port can fill the store; put a proxy in front of a public one.
 	AddendaQuota int64

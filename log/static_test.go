@@ -95,7 +95,7 @@ func TestStaticFiles(t *testing.T) {
 
 func TestAddenda(t *testing.T) {
 	w := logtest.NewWorld(t, 0)
-	w.AddendaQuota = 1000
+	w.AddendaQuota = 4 * 4096 // two small files: a block for the bytes of each, and one for its name
 	_, url, stop := w.Open()
 	c := log.NewClient(url, w.Policy, nil)
 	data := bytes.Repeat([]byte("a"), 600)
@@ -117,7 +117,7 @@ func TestAddenda(t *testing.T) {
 	}
 
 	// The store is bounded, and knows so after opening again too.
-	other := bytes.Repeat([]byte("b"), 600)
+	other := bytes.Repeat([]byte("b"), 4097)
 	for range 2 {
 		if _, err := c.PutAddendum(t.Context(), bytes.NewReader(other)); code(err) != log.Unavailable {
 			t.Errorf("past the quota: %v", err)
@@ -164,6 +164,9 @@ func TestAddenda(t *testing.T) {
 	}
 	if status, body := post("?sha256="+small, strings.NewReader("small")); status != 200 || body != `{"digest":{"sha256":"`+small+`"}}` {
 		t.Errorf("the right bytes: %d %s", status, body)
+	}
+	if status, body := post("?sha256="+statement.DigestOf([]byte("x")).SHA256, strings.NewReader("x")); status != 503 {
+		t.Errorf("one byte more, in a file of its own: %d %s", status, body)
 	}
 	if left, err := os.ReadDir(filepath.Join(w.Dir, ".staging")); err != nil || len(left) > 0 {
 		t.Errorf("left half-written: %v, %v", left, err)

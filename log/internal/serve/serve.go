@@ -34,7 +34,7 @@ func HTTP(ctx context.Context, ln net.Listener, h http.Handler, timeout time.Dur
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- srv.Serve(ln) }()
+	go func() { ended <- srv.Serve(limit(ln, maxConnections)) }()
 	select {
 	case err := <-ended:
 		return err
