@@ -18,7 +18,7 @@ import (
 
 // Add puts a leaf into the log and waits for a receipt. A payload that is in the
 // log already, in whatever bundle, is answered with the leaf and a receipt of
-// its first entry. Refusals, and [NoReceipt] with the index of the entry that is
+// its first entry; a rebuild is known by its payload and its signer. Refusals, and [NoReceipt] with the index of the entry that is
 // in, are *Error.
 //
 // Once Add has answered, with a receipt or without, the entry survives a crash.
@@ -31,7 +31,7 @@ func (l *Log) Add(ctx context.Context, leaf []byte) (*receipt.Transparent, error
 	if err != nil {
 		return nil, errorf(Malformed, "%v", err)
 	}
-	a, ok := l.index.known(s.ID)
+	a, ok := l.index.known(s)
 	if !ok {
 		if err := l.mayAdd(s); err != nil {
 			return nil, err

@@ -14,9 +14,25 @@ import (
 // added, so that of two requests one adds and the other waits for it.
 type index struct {
 	mu       sync.Mutex
-	payloads map[statement.ID]*addition
+	payloads map[said]*addition
 	releases map[release]statement.ID
 	next     int64 // all entries known to be in are below it
+}
+
+// said is a payload, and for a rebuild who said it: two rebuilders who got the
+// same bits may say so in the same words, and a policy that demands two counts
+// their keys. All other payloads are said once, whoever signs them.
+type said struct {
+	payload statement.ID
+	signer  [32]byte // the hint; zero for all but rebuilds
+}
+
+func saidOf(s *statement.Signed) said {
+	k := said{payload: s.ID}
+	if _, ok := s.Rebuild(); ok {
+		k.signer = s.Hint
+	}
+	return k
 }
 
 // release names what may be said once in the life of a log.
@@ -41,14 +57,14 @@ type addition struct {
 }
 
 func newIndex() *index {
-	return &index{payloads: make(map[statement.ID]*addition), releases: make(map[release]statement.ID)}
+	return &index{payloads: make(map[said]*addition), releases: make(map[release]statement.ID)}
 }
 
 // known gives the addition of a payload that is in the log or on its way.
-func (x *index) known(id statement.ID) (*addition, bool) {
+func (x *index) known(s *statement.Signed) (*addition, bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	a, ok := x.payloads[id]
+	a, ok := x.payloads[saidOf(s)]
 	return a, ok
 }
 
@@ -57,7 +73,7 @@ func (x *index) known(id statement.ID) (*addition, bool) {
 func (x *index) reserve(s *statement.Signed) (a *addition, mine bool, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if a, ok := x.payloads[s.ID]; ok {
+	if a, ok := x.payloads[saidOf(s)]; ok {
 		return a, false, nil
 	}
 	if r, ok := releaseOf(s.Statement); ok {
@@ -67,7 +83,7 @@ func (x *index) reserve(s *statement.Signed) (a *addition, mine bool, err error)
 		x.releases[r] = s.ID
 	}
 	a = &addition{done: make(chan struct{}), leaf: tlog.RecordHash(s.Leaf), from: x.next}
-	x.payloads[s.ID] = a
+	x.payloads[saidOf(s)] = a
 	return a, true, nil
 }
 
@@ -84,7 +100,7 @@ func (x *index) settle(a *addition, i int64) {
 func (x *index) release(s *statement.Signed, a *addition, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	delete(x.payloads, s.ID)
+	delete(x.payloads, saidOf(s))
 	if r, ok := releaseOf(s.Statement); ok {
 		delete(x.releases, r)
 	}
@@ -99,12 +115,12 @@ func (x *index) restore(s *statement.Signed, i int64) error {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.next = max(x.next, i+1)
-	if first, ok := x.payloads[s.ID]; ok {
+	if first, ok := x.payloads[saidOf(s)]; ok {
 		return fmt.Errorf("entry %d has the payload of entry %d", i, first.index)
 	}
 	a := &addition{done: make(chan struct{}), leaf: tlog.RecordHash(s.Leaf), index: i}
 	close(a.done)
-	x.payloads[s.ID] = a
+	x.payloads[saidOf(s)] = a
 	if r, ok := releaseOf(s.Statement); ok {
 		if other, ok := x.releases[r]; ok {
 			return fmt.Errorf("entry %d releases %s %s, as payload %s did", i, r.product, r.version, other)

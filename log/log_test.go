@@ -221,6 +221,47 @@ func TestKnownPayload(t *testing.T) {
 	}
 }
 
+// TestTwoRebuilders: what two rebuilders say in the same words is two entries,
+// since a policy may demand both; said again, each is answered with its own.
+func TestTwoRebuilders(t *testing.T) {
+	w := logtest.NewWorld(t, 0)
+	second, err := statement.NewPublicKey(logtest.Key("second").Public())
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Admission += fmt.Sprintf("  - {name: second, key: %q, roles: [rebuilder], products: [%s]}\n", second.PEM(), logtest.Product)
+	c, _, stop := opened(t, w)
+	release := publish(t, c, "1.0.0")
+	said := []*statement.Signed{
+		logtest.Sign(t, logtest.Rebuild(release, "1"), "rebuilder"),
+		logtest.Sign(t, logtest.Rebuild(release, "1"), "second"),
+	}
+	if said[0].ID != said[1].ID {
+		t.Fatal("the two do not say the same")
+	}
+	all := func(when string) {
+		t.Helper()
+		for i, s := range said {
+			tr, index, err := c.Add(t.Context(), s.Leaf)
+			if err != nil {
+				t.Fatalf("%s: rebuilder %d: %v", when, i, err)
+			}
+			if index != int64(1+i) || !bytes.Equal(tr.Leaf, s.Leaf) {
+				t.Errorf("%s: rebuilder %d is answered with entry %d and leaf %.60s", when, i, index, tr.Leaf)
+			}
+		}
+	}
+	all("first")
+	all("again")
+	if _, _, err := c.Add(t.Context(), logtest.Sign(t, logtest.Rebuild(release, "1"), "stranger").Leaf); code(err) != log.NotAdmitted {
+		t.Errorf("a stranger with the same words: %v", err)
+	}
+	stop()
+	_, url, _ := w.Open()
+	c = log.NewClient(url, w.Policy, nil)
+	all("after opening again")
+}
+
 // TestConcurrentAdds: of two payloads for one version one wins, and a payload
 // sent many times at once becomes one entry.
 func TestConcurrentAdds(t *testing.T) {
