@@ -18,8 +18,8 @@ const ExplanationFormat = "https://vitrine.dev/rebuild-explanation/v1"
 // Absent stands for a digest where one side has nothing.
 const Absent = "absent"
 
-// maxDifferences bounds the files that are listed: an explanation is read by a
-// person, and stored by a log.
+// maxDifferences bounds the files that are listed, of all artefacts together: an
+// explanation is read by a person, and stored by a log.
 const maxDifferences = 1000
 
 // Difference is an artefact that two builds do not have alike. Published and
@@ -126,6 +126,8 @@ func orAbsent(digest string) string {
 
 // compareFiles fills in Files.
 func compareFiles(all []Difference, published, rebuilt *Manifest) {
+	left := maxDifferences
+	slices.SortFunc(all, func(x, y Difference) int { return strings.Compare(x.Artefact, y.Artefact) })
 	for i := range all {
 		d := &all[i]
 		a, b := contents(published, d.Artefact), contents(rebuilt, d.Artefact)
@@ -147,7 +149,8 @@ func compareFiles(all []Difference, published, rebuilt *Manifest) {
 			d.Files = append(d.Files, f)
 		}
 		slices.SortFunc(d.Files, func(x, y FileDifference) int { return strings.Compare(x.Path, y.Path) })
-		d.Files = d.Files[:min(len(d.Files), maxDifferences)]
+		d.Files = d.Files[:min(len(d.Files), left)]
+		left -= len(d.Files)
 		if d.Artefact == image.InitrdName && slices.ContainsFunc(d.Files, func(f FileDifference) bool { return f.Follows == "" }) {
 			d.Follows = nil // it has a cause of its own
 		}

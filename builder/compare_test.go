@@ -172,6 +172,7 @@ func TestManifestRoundTrip(t *testing.T) {
 		"a line break":    {`"path": "a"`, `"path": "a\nb"`},
 		"no path":         {`"path": "a"`, `"path": ""`},
 		"a negative size": {`"size": 5`, `"size": -5`},
+		"a long path":     {`"path": "a"`, `"path": "` + strings.Repeat("a", 4097) + `"`},
 		"an escape":       {`"mode": "-rw-r--r--"`, `"mode": "\u001b[2J"`},
 	} {
 		bad := strings.Replace(string(text), c[0], c[1], 1)
@@ -181,6 +182,28 @@ func TestManifestRoundTrip(t *testing.T) {
 		if got, err := ParseManifest([]byte(bad)); err == nil {
 			t.Errorf("%s: got %+v", name, got)
 		}
+	}
+}
+
+// TestExplanationFitsIntoALog compares with a manifest that is made to have an
+// explanation that no log takes, and so none published.
+func TestExplanationFitsIntoALog(t *testing.T) {
+	published, rebuilt := madeUp('1', '2', '3'), madeUp('1', '2', '3', File{Artefact: "root.erofs", Path: "a"})
+	long := strings.Repeat(`"`, maxShownBytes-8) // each takes two bytes in JSON
+	for i := range 30 {
+		name := fmt.Sprintf("x%d.erofs", i)
+		published.Artefacts = append(published.Artefacts, Artefact{Name: name, SHA256: digestFor('a')})
+		for j := range 100 {
+			published.Files = append(published.Files, File{Artefact: name, Path: fmt.Sprint(j, long), Target: long, Mode: "Lrwxrwxrwx"})
+		}
+	}
+	differences := Compare(published, rebuilt)
+	b, err := Explain(rebuilt, differences, nil)
+	if err != nil || len(b) > MaxLocalBytes {
+		t.Errorf("%d bytes, %v", len(b), err)
+	}
+	if n := strings.Count(string(b), `"rebuilt": "absent"`); n != 30+maxDifferences {
+		t.Errorf("%d artefacts and files are listed", n)
 	}
 }
 

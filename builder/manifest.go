@@ -117,7 +117,7 @@ func ParseManifest(b []byte) (*Manifest, error) {
 		}
 	}
 	for _, f := range m.Files {
-		err := errors.Join(statement.CheckName(f.Artefact), checkNoControl(f.Path), checkNoControl(f.Mode), checkNoControl(f.Target))
+		err := errors.Join(statement.CheckName(f.Artefact), checkShown(f.Path), checkShown(f.Mode), checkShown(f.Target))
 		if err == nil && f.SHA256 != "" {
 			err = checkLocked(f.SHA256, f.Size, 1<<53-1)
 		}
@@ -132,6 +132,17 @@ func ParseManifest(b []byte) (*Manifest, error) {
 	}
 	return m, nil
 }
+
+// checkShown is for what an explanation repeats, and people read.
+func checkShown(s string) error {
+	if len(s) > maxShownBytes {
+		return fmt.Errorf("a text of %d bytes, more than %d", len(s), maxShownBytes)
+	}
+	return checkNoControl(s)
+}
+
+// maxShownBytes is the longest path that Linux takes.
+const maxShownBytes = 4096
 
 // describe makes the manifest of what Assemble left in out.Dir. It reads the
 // file systems back from the artefacts instead of believing what was put in.

@@ -133,19 +133,21 @@ func rebuild(ctx context.Context, s *statement.Statement, r *statement.Release, 
 	if err != nil {
 		return nil, err
 	}
-	// The published manifest only makes the explanation better; its absence is
-	// no fault.
-	var manifest []byte
-	for _, subject := range s.Subjects {
-		if subject.Name == ManifestName {
-			if b, err := addenda.Addendum(ctx, subject.Digest, maxManifestBytes); err == nil {
-				manifest = b
-			}
-		}
-	}
-	published, err := Published(s, manifest)
+	// The published manifest only makes the explanation better: that it is not
+	// there, or is none, is no fault, and no excuse for other bits.
+	published, err := Published(s, nil)
 	if err != nil {
 		return nil, err
+	}
+	for _, subject := range s.Subjects {
+		if subject.Name != ManifestName {
+			continue
+		}
+		if manifest, err := addenda.Addendum(ctx, subject.Digest, maxManifestBytes); err == nil {
+			if full, err := Published(s, manifest); err == nil {
+				published = full
+			}
+		}
 	}
 	got := &Rebuilt{Outcome: statement.Reproduced, Output: out}
 	got.Differences = Compare(published, out.Manifest)

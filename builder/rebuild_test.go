@@ -86,6 +86,15 @@ func TestRebuild(t *testing.T) {
 	tampered := without("")
 	tampered[module] = append(slices.Clone(addenda[module]), 0)
 
+	// The planted image with a manifest that is none.
+	garbage := []byte("{}")
+	addenda[statement.DigestOf(garbage).SHA256] = garbage
+	unexplained := &Output{planted.Dir, slices.Clone(planted.Artefacts), &claimed}
+	for i := range unexplained.Artefacts {
+		if unexplained.Artefacts[i].Name == ManifestName {
+			unexplained.Artefacts[i].SHA256 = statement.DigestOf(garbage).SHA256
+		}
+	}
 	// Bytes under another's digest, from a log whose client does not compare.
 	swapped := without("")
 	swapped[out.Manifest.Recipe] = append(slices.Clone(in.Recipe), "# other bytes\n"...)
@@ -98,10 +107,11 @@ func TestRebuild(t *testing.T) {
 		want    statement.Outcome
 		summary string
 	}{
-		"honest":               {out, measurements, nil, addenda, statement.Reproduced, "the same bits came out"},
-		"without the manifest": {out, measurements, nil, without(statement.DigestOf(mustRead(t, out.Path(ManifestName))).SHA256), statement.Reproduced, "the same bits came out"},
-		"another image":        {forged, plantedMeasurements, nil, addenda, statement.NotReproduced, "root.erofs: usr/bin/server"},
-		"another's registers":  {out, plantedMeasurements, nil, addenda, statement.NotReproduced, "measurements/sev-snp/simulated/launchDigest"},
+		"honest":                         {out, measurements, nil, addenda, statement.Reproduced, "the same bits came out"},
+		"without the manifest":           {out, measurements, nil, without(statement.DigestOf(mustRead(t, out.Path(ManifestName))).SHA256), statement.Reproduced, "the same bits came out"},
+		"another image":                  {forged, plantedMeasurements, nil, addenda, statement.NotReproduced, "root.erofs: usr/bin/server"},
+		"another image, and no manifest": {unexplained, plantedMeasurements, nil, addenda, statement.NotReproduced, "root.erofs"},
+		"another's registers":            {out, plantedMeasurements, nil, addenda, statement.NotReproduced, "measurements/sev-snp/simulated/launchDigest"},
 		"a register left open": {out, measurements, func(r *statement.Release) {
 			r.Measurements[0].Registers["launchDigest"] = statement.Register{Any: "trust me"}
 		}, addenda, statement.NotReproduced, "launchDigest"},
