@@ -35,10 +35,17 @@ type Addenda struct{ *log.Client }
 func (a Addenda) Addendum(ctx context.Context, d statement.Digest, maxBytes int64) ([]byte, error) {
 	b, err := a.Client.Addendum(ctx, d, maxBytes)
 	if log.IsNotFound(err) {
-		return nil, fmt.Errorf("%w: the log has no addendum %s", builder.ErrUnavailable, d.SHA256)
+		return nil, missingError{d.SHA256}
 	}
 	return b, err
 }
+
+// missingError is a [builder.ErrUnavailable] that says it once.
+type missingError struct{ digest string }
+
+func (e missingError) Error() string { return "the log has no addendum " + e.digest }
+
+func (e missingError) Unwrap() error { return builder.ErrUnavailable }
 
 // maxTries bounds how often a release that could not be built is tried. With
 // waits that double from a day on, the last is two months after the first.
