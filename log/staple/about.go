@@ -29,8 +29,10 @@ func (a *about) take(it *item) bool {
 	if it.signed.Statement.Product() != a.product {
 		return false
 	}
+	_, isRebuild := it.signed.Rebuild()
 	for _, known := range a.all() {
-		if known.signed.ID == it.signed.ID {
+		// Two rebuilders may say the same in the same words, and each counts.
+		if known.signed.ID == it.signed.ID && (!isRebuild || known.signed.Hint == it.signed.Hint) {
 			if it.index >= 0 {
 				known.at(it)
 			}
