@@ -293,9 +293,7 @@ func (g *Rebuilt) Statement(release *statement.Signed, index int64) (*statement.
 	}
 	switch g.Outcome {
 	case statement.NotReproduced:
-		for _, a := range g.Output.Artefacts {
-			p.Got = append(p.Got, statement.Reference{Name: a.Name, Digest: statement.Digest{SHA256: a.SHA256}})
-		}
+		p.Got = g.got(release.Statement.Subjects)
 		d := statement.DigestOf(g.Explanation)
 		p.Explanation = &d
 	case statement.CouldNotBuild:
@@ -303,7 +301,32 @@ func (g *Rebuilt) Statement(release *statement.Signed, index int64) (*statement.
 	}
 	s := &statement.Statement{Predicate: p, Subjects: slices.Clone(release.Statement.Subjects)}
 	s.Subjects = append(s.Subjects, statement.Subject{Name: statement.ReleaseSubject, Digest: release.ID.Digest()})
+	// A release may list so many artefacts that nothing can be said of it at
+	// length. It must not keep anybody from hearing of a difference.
+	for fits(s) != nil && (len(p.Got) > 1 || len(p.Reason) > 1) {
+		p.Got = p.Got[:max(len(p.Got)-1, min(len(p.Got), 1))]
+		p.Reason = p.Reason[:(len(p.Reason)+1)/2]
+	}
 	return s, nil
+}
+
+func fits(s *statement.Statement) error {
+	_, err := s.Payload()
+	return err
+}
+
+// got gives the artefacts that came out, those first that the release has not.
+func (g *Rebuilt) got(published []statement.Subject) (differ []statement.Reference) {
+	var same []statement.Reference
+	for _, a := range g.Output.Artefacts {
+		r := statement.Reference{Name: a.Name, Digest: statement.Digest{SHA256: a.SHA256}}
+		if slices.Contains(published, statement.Subject{Name: r.Name, Digest: r.Digest}) {
+			same = append(same, r)
+		} else {
+			differ = append(differ, r)
+		}
+	}
+	return append(differ, same...)
 }
 
 // maxReasonBytes is what a statement takes (docs/formats.md, free text).

@@ -214,3 +214,59 @@ func TestRebuildKeepsSecrets(t *testing.T) {
 		t.Errorf("got %s: %s", got.Outcome, got.Reason)
 	}
 }
+
+// TestALargeReleaseIsSpokenOf lists so many artefacts that only just a release
+// statement can be made of them.
+func TestALargeReleaseIsSpokenOf(t *testing.T) {
+	r := &statement.Release{
+		Product: "p", Version: "1", SecurityEpoch: 1,
+		Source: statement.Source{URI: "x", Commit: strings.Repeat("a", 40)},
+		Recipe: statement.Reference{Name: "r", Digest: statement.DigestOf(nil)}, Lock: statement.Reference{Name: "l", Digest: statement.DigestOf(nil)},
+		Builder: statement.Builder{ID: statement.BuilderID, Version: "1"},
+		Volumes: []statement.Volume{}, NotCovered: []statement.NotCovered{},
+		Measurements: []statement.Measurement{{Platform: "nitro", Shape: "s", Registers: map[string]statement.Register{}}},
+	}
+	for _, name := range statement.MandatoryRegisters("nitro") {
+		r.Measurements[0].Registers[name] = statement.Register{Any: "x"}
+	}
+	s := &statement.Statement{Predicate: r}
+	for i := 0; ; i++ {
+		s.Subjects = append(s.Subjects, statement.Subject{Name: fmt.Sprintf("a%d", i), Digest: statement.DigestOf(nil)})
+		if fits(s) != nil {
+			s.Subjects = s.Subjects[:len(s.Subjects)-1]
+			break
+		}
+	}
+	for last := &s.Subjects[len(s.Subjects)-1]; fits(s) == nil; last.Name += "a" {
+		if len(last.Name) == 64 {
+			last = &s.Subjects[0]
+		}
+	}
+	s.Subjects[len(s.Subjects)-1].Name = strings.TrimSuffix(s.Subjects[len(s.Subjects)-1].Name, "a")
+	release := signRelease(t, s)
+
+	out := &Output{}
+	for i := range 12 {
+		name := fmt.Sprintf("a%d", i)
+		digest := statement.DigestOf(nil).SHA256
+		if i == 11 {
+			digest = digestFor('b')
+		}
+		out.Artefacts = append(out.Artefacts, Artefact{Name: name, SHA256: digest})
+	}
+	for _, g := range []*Rebuilt{
+		{Outcome: statement.NotReproduced, Output: out, Explanation: []byte("why")},
+		{Outcome: statement.CouldNotBuild, Reason: strings.Repeat("x", maxReasonBytes)},
+	} {
+		said, err := g.Statement(release, 1<<53-1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := fits(said); err != nil {
+			t.Errorf("%s: %v", g.Outcome, err)
+		}
+		if p := said.Predicate.(*statement.Rebuild); g.Outcome == statement.NotReproduced && p.Got[0].Name != "a11" {
+			t.Errorf("what differs is not named first, but %v", p.Got)
+		}
+	}
+}
