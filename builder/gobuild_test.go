@@ -42,7 +42,7 @@ func TestCompilations(t *testing.T) {
 func TestLinkerFlags(t *testing.T) {
 	at := time.Date(2026, 11, 25, 3, 0, 0, 0, time.FixedZone("", 3600))
 	got := linkerFlags(map[string]string{"main.version": "${VERSION}", "main.built": "at ${BUILD_TIME}"}, "1.0", at)
-	if want := "-s -w -buildid= -X 'main.built=at 2026-11-25T02:00:00Z' -X 'main.version=1.0'"; got != want {
+	if want := "-s -w -buildid= -linkmode=internal -X 'main.built=at 2026-11-25T02:00:00Z' -X 'main.version=1.0'"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
