@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"path"
 	"slices"
 	"strings"
@@ -115,6 +116,10 @@ func ParseLock(name string, b []byte) (*Lock, error) {
 				what = semantic.Err.Error()
 			}
 			return fail(semantic.ByteOffset, "%q: %s: a lock is made by a program and not edited; make it anew", semantic.JSONPointer, what)
+		case len(bytes.TrimSpace(b)) == 0:
+			return fail(0, "the lock is empty: make it anew")
+		case errors.Is(err, io.ErrUnexpectedEOF):
+			return fail(int64(len(b)), "the lock ends too early; the rest is missing: make it anew")
 		case errors.As(err, &syntactic):
 			return fail(syntactic.ByteOffset, "%q: %v: a lock is made by a program and not edited; make it anew", syntactic.JSONPointer, syntactic.Err)
 		}

@@ -67,7 +67,10 @@ and nothing was sent. 2: there was no answer.`,
 				printVerdict(c, verdict, nil, false)
 			}
 		}, *asJSON)
-		if err != nil {
+		if err != nil && verdict == nil {
+			verdict, err = refusedEarly(err, verifier.Verdict{Policy: opts.Policy.Name, Time: timeNow()})
+		}
+		if err != nil || answer == nil {
 			return printVerdict(c, verdict, err, *asJSON)
 		}
 		if *asJSON {

@@ -41,7 +41,17 @@ func kindOfKey(text []byte) string {
 	if _, err := note.NewVerifier(string(text)); err == nil {
 		return "the public key of a log or witness"
 	}
-	return "no key"
+	return ""
+}
+
+// notThe says what a key file is in place of the wanted kind, and how to make
+// that.
+func notThe(wanted, path string, text []byte, keygen string) error {
+	is := kindOfKey(text)
+	if is == "" {
+		return fmt.Errorf("%s holds no key; make %s with: %s", fileName(path), wanted, keygen)
+	}
+	return fmt.Errorf("%s is %s, not %s; make that with: %s", fileName(path), is, wanted, keygen)
 }
 
 // parseNoteKey reads the signer key text of golang.org/x/mod/sumdb/note:
@@ -70,7 +80,7 @@ func readNoteKey(path, flag string) (name string, skey string, key ed25519.Priva
 		return "", "", nil, err
 	}
 	if !bytes.HasPrefix(text, []byte(noteKeyPrefix)) {
-		return "", "", nil, fmt.Errorf("%s is %s, not the key of a %s; make that with: vitrine keygen --%s KEYNAME NAME", fileName(path), kindOfKey(text), flag, flag)
+		return "", "", nil, notThe("the key of a "+flag, path, text, "vitrine keygen --"+flag+" KEYNAME NAME")
 	}
 	skey = strings.TrimSpace(string(text))
 	name, key, err = parseNoteKey(skey)
@@ -87,7 +97,7 @@ func readPrivateKey(path string) (crypto.Signer, error) {
 		return nil, err
 	}
 	if !bytes.HasPrefix(bytes.TrimSpace(text), []byte(privateKeyPrefix)) {
-		return nil, fmt.Errorf("%s is %s, not a key that signs statements; make that with: vitrine keygen NAME", fileName(path), kindOfKey(text))
+		return nil, notThe("a key that signs statements", path, text, "vitrine keygen NAME")
 	}
 	signer, err := statement.ParsePrivateKeyPEM(text)
 	if err != nil {

@@ -32,6 +32,9 @@ func (f logFlags) client() (*log.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	if *f.url == "" && p.LogURL() == "" {
+		return nil, fmt.Errorf("%s has no URL for the log %s; name one with --log", fileName(*f.policy), p.Origin())
+	}
 	return logClient(p, *f.url)
 }
 

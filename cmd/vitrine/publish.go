@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 )
@@ -53,6 +54,9 @@ receipt for it yet. 2: the log could not be asked.`,
 			return err
 		}
 		for _, path := range *addenda {
+			if _, err := os.Stat(path); err != nil {
+				return noSuch(err)
+			}
 			s.addenda = append(s.addenda, openFile(path))
 		}
 		return s.publish(c, client, *key, *asJSON)

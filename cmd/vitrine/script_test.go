@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -54,25 +55,30 @@ func TestScripts(t *testing.T) {
 			return err == nil, nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"exits":    exits,
-			"mask":     mask,
-			"object":   object,
-			"edit":     edit,
-			"recipe":   copyRecipe,
-			"image":    copyImage,
-			"empty":    empty,
-			"mode":     mode,
-			"now":      now,
-			"vkey":     vkey,
-			"write":    write,
-			"damage":   damage,
-			"world":    startWorld,
-			"serve":    serve,
-			"halt":     haltServer,
-			"again":    startAgain,
-			"upstream": upstream,
-			"post":     post,
-			"files":    serveFiles,
+			"exits":     exits,
+			"refuses":   refuses,
+			"mask":      mask,
+			"object":    object,
+			"inside":    inside,
+			"edit":      edit,
+			"recipe":    copyRecipe,
+			"image":     copyImage,
+			"empty":     empty,
+			"mode":      mode,
+			"now":       now,
+			"vkey":      vkey,
+			"write":     write,
+			"damage":    damage,
+			"cut":       cut,
+			"appendkey": appendKey,
+			"fill":      fill,
+			"world":     startWorld,
+			"serve":     serve,
+			"halt":      haltServer,
+			"again":     startAgain,
+			"upstream":  upstream,
+			"post":      post,
+			"files":     serveFiles,
 		},
 	})
 }
@@ -96,6 +102,36 @@ func exits(ts *testscript.TestScript, neg bool, args []string) {
 	}
 }
 
+// refuses SEEN COMMAND... runs a command that cannot do what it was asked: it ends
+// with status 2, prints nothing on stdout and one line on stderr, which is added
+// to the file SEEN as mask would write it.
+func refuses(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) < 2 {
+		ts.Fatalf("usage: refuses SEEN COMMAND...")
+	}
+	exits(ts, false, append([]string{"2"}, args[1:]...))
+	if out := ts.ReadFile("stdout"); out != "" {
+		ts.Fatalf("a command that could not ask printed an answer: %s", out)
+	}
+	line := ts.ReadFile("stderr")
+	if strings.Count(line, "\n") != 1 || !strings.HasSuffix(line, "\n") {
+		ts.Fatalf("an error is one sentence, and this is none: %q", line)
+	}
+	f, err := os.OpenFile(ts.MkAbs(args[0]), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	ts.Check(err)
+	defer f.Close()
+	_, err = f.WriteString(masked(ts, line))
+	ts.Check(err)
+}
+
+func masked(ts *testscript.TestScript, text string) string {
+	text = strings.ReplaceAll(text, ts.Getenv("WORK"), "$WORK")
+	for _, m := range masks {
+		text = m.pattern.ReplaceAllLiteralString(text, m.name)
+	}
+	return text
+}
+
 // masks replace what no two runs have in common.
 var masks = []struct {
 	pattern *regexp.Regexp
@@ -110,6 +146,10 @@ var masks = []struct {
 	{regexp.MustCompile(`\b[0-9a-f]{96}\b`), "HEX96"},
 	{regexp.MustCompile(`\b[0-9a-f]{64}\b`), "HEX64"},
 	{regexp.MustCompile(`\b([0-9]+[hms]+)+ ago\b`), "AGE ago"},
+	{regexp.MustCompile(`\bbyte \d{3,}\b`), "byte OFFSET"},
+	{regexp.MustCompile(`\bcheckpoint \d+ of\b`), "checkpoint SIZE of"},
+	{regexp.MustCompile(`\b\d+ checkpoints\b`), "SOME checkpoints"},
+	{regexp.MustCompile(`\b\d+ of the same size\b`), "SOME of the same size"},
 	{regexp.MustCompile(`\bgo1\.\d+(\.\d+)?\b`), "goVERSION"},
 	{regexp.MustCompile(`\bGo 1\.\d+(\.\d+)?\b`), "Go VERSION"},
 }
@@ -120,11 +160,7 @@ func mask(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
 		ts.Fatalf("usage: mask FILE SEEN")
 	}
-	text := strings.ReplaceAll(ts.ReadFile(args[0]), ts.Getenv("WORK"), "$WORK")
-	for _, m := range masks {
-		text = m.pattern.ReplaceAllLiteralString(text, m.name)
-	}
-	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(text), 0o600))
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(masked(ts, ts.ReadFile(args[0]))), 0o600))
 }
 
 // object FILE [PATH=VALUE...] demands that FILE is one JSON object and nothing
@@ -190,7 +226,7 @@ func lookUp(v any, path string) (any, bool) {
 }
 
 // edit FILE PATTERN REPLACEMENT [COPY] changes a file, or a copy of it, which has
-// to match.
+// to match. \n and \t in the replacement are a line's end and a tab.
 func edit(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 3 || len(args) > 4 {
 		ts.Fatalf("usage: edit FILE PATTERN REPLACEMENT [COPY]")
@@ -203,7 +239,8 @@ func edit(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	// Only the first: the tests change one thing.
 	at := pattern.FindStringSubmatchIndex(text)
-	changed := text[:at[0]] + string(pattern.ExpandString(nil, args[2], text, at)) + text[at[1]:]
+	replacement := strings.NewReplacer(`\n`, "\n", `\t`, "\t").Replace(args[2])
+	changed := text[:at[0]] + string(pattern.ExpandString(nil, replacement, text, at)) + text[at[1]:]
 	to := args[0]
 	if len(args) == 4 {
 		to = args[3]
@@ -345,4 +382,52 @@ func damage(ts *testscript.TestScript, neg bool, args []string) {
 	if damaged == 0 {
 		ts.Fatalf("there is nothing in %s", args[0])
 	}
+}
+
+// cut FILE COPY copies the first half of a file.
+func cut(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: cut FILE COPY")
+	}
+	text := ts.ReadFile(args[0])
+	ts.Check(os.WriteFile(ts.MkAbs(args[1]), []byte(text[:len(text)/2]), 0o600))
+}
+
+// fill FILE BYTES writes a file that is too large.
+func fill(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: fill FILE BYTES")
+	}
+	n, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), bytes.Repeat([]byte(" "), n), 0o600))
+}
+
+// appendkey FILE ROLE lets the key ROLE.pub write what a ROLE writes, by the
+// admission file FILE.
+func appendKey(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 2 {
+		ts.Fatalf("usage: appendkey FILE ROLE")
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(ts.ReadFile(args[0])+admitted(ts, args[1])), 0o600))
+}
+
+// inside FILE MEMBER PATTERN REPLACEMENT COPY changes, in a copy of a JSON file,
+// what a member holds in base64.
+func inside(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 5 {
+		ts.Fatalf("usage: inside FILE MEMBER PATTERN REPLACEMENT COPY")
+	}
+	member := regexp.MustCompile(`"` + regexp.QuoteMeta(args[1]) + `":"([^"]*)"`)
+	text := ts.ReadFile(args[0])
+	at := member.FindStringSubmatchIndex(text)
+	if at == nil {
+		ts.Fatalf("%s has no member %s", args[0], args[1])
+	}
+	held, err := base64.StdEncoding.DecodeString(text[at[2]:at[3]])
+	ts.Check(err)
+	ts.Check(os.WriteFile(ts.MkAbs(args[4]), held, 0o600))
+	edit(ts, false, []string{args[4], args[2], args[3]})
+	held = []byte(ts.ReadFile(args[4]))
+	ts.Check(os.WriteFile(ts.MkAbs(args[4]), []byte(text[:at[2]]+base64.StdEncoding.EncodeToString(held)+text[at[3]:]), 0o600))
 }

@@ -180,7 +180,7 @@ func startWorld(ts *testscript.TestScript, neg bool, args []string) {
 	write("tlog.policy", policy(""))
 	admission := "vitrine: admission/v1\nwriters:\n"
 	for _, role := range []string{"publisher", "rebuilder", "channel", "withdrawer"} {
-		admission += fmt.Sprintf("  - name: %s\n    roles: [%s]\n    products: [tiny]\n    key: |\n%s\n", role, role, indented(ts, role+".pub", 6))
+		admission += admitted(ts, role)
 	}
 	write("admission.yaml", admission)
 	w.start(ts, "log", []string{"log", "serve", "--dir", "log", "--key", "log.key", "--policy", "tlog.policy", "--admission", "admission.yaml",
@@ -193,6 +193,11 @@ func startWorld(ts *testscript.TestScript, neg bool, args []string) {
 		write(name, fmt.Sprintf(policyTemplate, indented(ts, "tlog.policy", 6), indented(ts, "publisher.pub", 6), rebuilders,
 			indented(ts, "channel.pub", 8), indented(ts, "withdrawer.pub", 6), indented(ts, "chip.pem", 8)))
 	}
+}
+
+// admitted is a writer of an admission file.
+func admitted(ts *testscript.TestScript, role string) string {
+	return fmt.Sprintf("  - name: %s\n    roles: [%s]\n    products: [tiny]\n    key: |\n%s\n", role, role, indented(ts, role+".pub", 6))
 }
 
 const policyTemplate = `vitrine: policy/v1

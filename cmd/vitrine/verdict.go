@@ -11,16 +11,22 @@ import (
 	"github.com/vitrine-dev/vitrine/verifier/hardware"
 )
 
-// printVerdict prints a verdict, or the refusal that came before there was one.
+// refusedEarly makes a verdict of a refusal that came before any check.
+func refusedEarly(err error, v verifier.Verdict) (*verifier.Verdict, error) {
+	if !errors.As(err, &v.Rejection) {
+		return nil, err
+	}
+	v.Checks = []verifier.Check{}
+	return &v, nil
+}
+
+// printVerdict prints a verdict, or the refusal that came after it.
 func printVerdict(c *cobra.Command, v *verifier.Verdict, err error, asJSON bool) error {
 	var no *hardware.Rejection
 	if err != nil && !errors.As(err, &no) {
 		return err
 	}
-	switch {
-	case v == nil:
-		v = &verifier.Verdict{Time: timeNow(), Rejection: no}
-	case no != nil && v.Accepted():
+	if no != nil && v.Accepted() {
 		// The verdict stood, and the connection that it was to open was
 		// refused after it.
 		after := *v
@@ -41,7 +47,7 @@ func printVerdict(c *cobra.Command, v *verifier.Verdict, err error, asJSON bool)
 	switch {
 	case v.Accepted():
 		return nil
-	case no != nil && no.Code == unreachable:
+	case v.Rejection.Code == unreachable:
 		return errUnasked
 	}
 	return errNo

@@ -98,7 +98,7 @@ Exit status 0: the policy accepts the node. 1: it does not. 2: nobody could ask.
 func verifyNode(ctx context.Context, url string, opts verifier.Options, dated bool, save string) (*verifier.Verdict, error) {
 	r, err := verifier.Fetch(ctx, url, verifier.FetchOptions{Dated: dated})
 	if err != nil {
-		return nil, err
+		return refusedEarly(err, verifier.Verdict{Policy: opts.Policy.Name, Time: timeNow()})
 	}
 	if save != "" {
 		b, err := r.Marshal()
@@ -111,7 +111,7 @@ func verifyNode(ctx context.Context, url string, opts verifier.Options, dated bo
 	}
 	in, err := r.Input()
 	if err != nil {
-		return nil, err
+		return refusedEarly(err, verifier.Verdict{Policy: opts.Policy.Name, Time: timeNow()})
 	}
 	return verifier.Appraise(ctx, in, opts)
 }
@@ -132,5 +132,9 @@ func replay(ctx context.Context, path string, opts verifier.Options, at string) 
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", fileName(path), err)
 	}
-	return verifier.Replay(ctx, r, t, opts)
+	v, err := verifier.Replay(ctx, r, t, opts)
+	if v == nil {
+		return refusedEarly(err, verifier.Verdict{Policy: opts.Policy.Name, Time: t, Historical: true})
+	}
+	return v, err
 }
