@@ -48,7 +48,9 @@ func sameKey(vkey string, key crypto.Signer) bool {
 	if !ok {
 		return false
 	}
-	b, err := base64.StdEncoding.DecodeString(vkey[strings.LastIndexByte(vkey, '+')+1:])
+	// <name>+<hash>+<base64>: base64 has plus signs of its own, a name has none.
+	parts := strings.SplitN(vkey, "+", 3)
+	b, err := base64.StdEncoding.DecodeString(parts[len(parts)-1])
 	// One byte names the algorithm (https://c2sp.org/signed-note).
 	return err == nil && len(b) == 1+ed25519.PublicKeySize && public.Equal(ed25519.PublicKey(b[1:]))
 }

@@ -329,6 +329,31 @@ func TestOpenRefuses(t *testing.T) {
 	}
 }
 
+// TestOpenRefusesEveryLogsKey: also where the key's base64 has the sign that
+// separates a vkey's parts.
+func TestOpenRefusesEveryLogsKey(t *testing.T) {
+	seed := make([]byte, ed25519.SeedSize)
+	withPlus := 0
+	for i := range 64 {
+		seed[0] = byte(i)
+		key := ed25519.NewKeyFromSeed(seed)
+		vkey, err := note.NewEd25519VerifierKey(origin, key.Public().(ed25519.PublicKey))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Count(vkey, "+") > 2 {
+			withPlus++
+		}
+		if w, err := witness.Open(t.TempDir(), witness.Config{Name: "w", Key: key, Logs: []string{vkey}}); err == nil {
+			w.Close()
+			t.Errorf("a witness has the key of its log, %s", vkey)
+		}
+	}
+	if withPlus == 0 {
+		t.Error("no key here has a plus sign")
+	}
+}
+
 func Example() {
 	dir, _ := os.MkdirTemp("", "witness")
 	defer os.RemoveAll(dir)
