@@ -92,9 +92,16 @@ func packModule(ctx context.Context, t Toolchain, home, folder string, packages 
 	if modulePath == "" {
 		return nil, "", "", errors.New("none of the packages belongs to it")
 	}
+	// A symbolic link in a stranger's checkout may not have what lies elsewhere on
+	// this machine packed, and then published.
+	inside, err := os.OpenRoot(root)
+	if err != nil {
+		return nil, "", "", err
+	}
+	defer inside.Close()
 	var files []zip.File
 	for name := range names {
-		files = append(files, sourceFile{root, name})
+		files = append(files, sourceFile{inside, name})
 	}
 	slices.SortFunc(files, func(a, b zip.File) int { return strings.Compare(a.Path(), b.Path()) })
 	var buf bytes.Buffer
@@ -148,12 +155,14 @@ func checkH1(s string) error {
 }
 
 // sourceFile is a zip.File.
-type sourceFile struct{ root, name string }
+type sourceFile struct {
+	root *os.Root
+	name string
+}
 
 func (f sourceFile) Path() string                 { return f.name }
-func (f sourceFile) Lstat() (os.FileInfo, error)  { return os.Lstat(f.full()) }
-func (f sourceFile) Open() (io.ReadCloser, error) { return os.Open(f.full()) }
-func (f sourceFile) full() string                 { return filepath.Join(f.root, filepath.FromSlash(f.name)) }
+func (f sourceFile) Lstat() (os.FileInfo, error)  { return f.root.Lstat(filepath.FromSlash(f.name)) }
+func (f sourceFile) Open() (io.ReadCloser, error) { return f.root.Open(filepath.FromSlash(f.name)) }
 
 // unpackedSize gives the bytes that a packed module says it expands to, which
 // unpackModule holds it to, if they are at most limit.

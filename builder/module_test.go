@@ -125,6 +125,26 @@ func TestPackModuleRefuses(t *testing.T) {
 	}
 }
 
+// TestPackModuleStaysInside puts a symbolic link to a folder elsewhere into a
+// module, as a checkout may hold one.
+func TestPackModuleStaysInside(t *testing.T) {
+	elsewhere, dir := t.TempDir(), t.TempDir()
+	for name, text := range map[string]string{
+		filepath.Join(elsewhere, "main.go"): "package main\n\nfunc main() { println(`sesame`) }\n",
+		filepath.Join(dir, "go.mod"):        "module x.test/y\n\ngo 1.26.0\n",
+	} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(elsewhere, filepath.Join(dir, "server")); err != nil {
+		t.Fatal(err)
+	}
+	if b, _, _, err := pack(t, dir, "./server"); err == nil {
+		t.Errorf("packed are %q", zipNames(t, b))
+	}
+}
+
 func TestModuleVersion(t *testing.T) {
 	for path, want := range map[string]string{"x.test/y": "v0.0.0", "x.test/y/v2": "v2.0.0", "gopkg.in/yaml.v3": "v3.0.0"} {
 		if got := moduleVersion(path).Version; got != want || checkModulePath(path) != nil {
