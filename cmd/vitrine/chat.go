@@ -157,6 +157,11 @@ func chat(c *cobra.Command, client *http.Client, url, model, prompt string, bega
 	return nil, errors.New("the answer ended before its end was said")
 }
 
+// oneLine is printable for what has one line of its own.
+func oneLine(s string) string {
+	return strings.NewReplacer("\n", "\uFFFD", "\t", "\uFFFD").Replace(printable(s))
+}
+
 // printable keeps what a server sends from moving the cursor of a terminal.
 func printable(s string) string {
 	return strings.Map(func(r rune) rune {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"strings"
 
+	"filippo.io/torchwood"
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/vitrine-dev/vitrine/log/statement"
@@ -38,8 +39,11 @@ func kindOfKey(text []byte) string {
 			return kind.is
 		}
 	}
+	if _, err := torchwood.NewCosignatureVerifier(string(text)); err == nil {
+		return "the public key of a witness"
+	}
 	if _, err := note.NewVerifier(string(text)); err == nil {
-		return "the public key of a log or witness"
+		return "the public key of a log"
 	}
 	return ""
 }

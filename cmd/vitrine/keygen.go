@@ -106,7 +106,7 @@ func makeLogKey(name string) (*keyPair, error) {
 }
 
 func makeWitnessKey(name string) (*keyPair, error) {
-	skey, vkey, err := note.GenerateKey(rand.Reader, name)
+	skey, _, err := note.GenerateKey(rand.Reader, name)
 	if err != nil {
 		return nil, err
 	}
@@ -119,7 +119,7 @@ func makeWitnessKey(name string) (*keyPair, error) {
 	if err != nil {
 		return nil, unreadable(name)
 	}
-	vkey = signer.Verifier().String()
+	vkey := signer.Verifier().String()
 	_, logKey, err := note.GenerateKey(rand.Reader, "log.example")
 	if err != nil {
 		return nil, err

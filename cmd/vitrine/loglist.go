@@ -171,12 +171,12 @@ func (e *logEntry) print(w io.Writer) {
 	by := e.Signer
 	switch {
 	case e.Kind == "malformed":
-		fmt.Fprintf(w, "%6d  %s%-13s%s  %s\n", e.Index, p.bad, e.Kind, p.reset, printable(e.Detail))
+		fmt.Fprintf(w, "%6d  %s%-13s%s  %s\n", e.Index, p.bad, e.Kind, p.reset, oneLine(e.Detail))
 		return
 	case e.Detail != "":
 		by = p.bad + "key " + e.Key[:16] + "…, " + e.Detail + p.reset
 	case by == "":
 		by = p.dim + "key " + e.Key[:16] + "…" + p.reset
 	}
-	fmt.Fprintf(w, "%6d  %-13s  %s  (%s)\n", e.Index, e.Kind, printable(e.says), by)
+	fmt.Fprintf(w, "%6d  %-13s  %s  (%s)\n", e.Index, e.Kind, oneLine(e.says), by)
 }

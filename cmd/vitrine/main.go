@@ -76,7 +76,7 @@ the question could not be asked (usage, I/O). A file named - is standard input.`
 	)
 	for group, commands := range map[string][]*cobra.Command{
 		"client":  {newDemo(), newVerify(), newChat(), newRejections(), newPolicy()},
-		"release": {newKeygen(), newLock(), newBuild(), newMeasure(), newPublish(), newRebuild(), newChannel(), newWithdraw()},
+		"release": {newKeygen(), newKey(), newLock(), newBuild(), newMeasure(), newPublish(), newRebuild(), newChannel(), newWithdraw()},
 		"operate": {newLog(), newWitness(), newMonitor(), newNode(), newStaple()},
 		"tool":    {newVersion(), newMan()},
 	} {
@@ -85,6 +85,7 @@ the question could not be asked (usage, I/O). A file named - is standard input.`
 			root.AddCommand(c)
 		}
 	}
+	root.SetHelpCommand(newHelp())
 	root.SetHelpCommandGroupID("tool")
 	root.SetCompletionCommandGroupID("tool")
 	return root
