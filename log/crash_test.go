@@ -26,7 +26,8 @@ const kills = 20
 
 // TestKilledLogLosesNothing kills the log under concurrent publishing, again and
 // again. Everything that it had answered for, with a receipt or without, must
-// then be in it, once, where it said.
+// then be in it, once, where it said. Pairs of workers publish the same versions
+// with other payloads: of each version there must be one.
 func TestKilledLogLosesNothing(t *testing.T) {
 	w := logtest.NewWorld(t, 1)
 	// Short, so that some adds are answered without a receipt.
@@ -38,12 +39,21 @@ func TestKilledLogLosesNothing(t *testing.T) {
 	var mu sync.Mutex
 	answered := make(map[statement.ID]int64)
 	var sent []*statement.Signed
-	var receipts, without int
+	var receipts, without, conflicts int
 	var killed atomic.Bool
 	// add sends a leaf until the log is killed or answers.
 	add := func(s *statement.Signed) (done bool) {
 		_, index, err := c.Add(context.Background(), s.Leaf)
 		noReceipt := code(err) == log.NoReceipt
+		if code(err) == log.Conflict {
+			mu.Lock()
+			defer mu.Unlock()
+			conflicts++
+			if before, ok := answered[s.ID]; ok {
+				t.Errorf("%s was answered with index %d, and now there is another of its version", s.ID, before)
+			}
+			return true
+		}
 		if err != nil && !noReceipt {
 			if refused := new(log.Error); errors.As(err, &refused) || !killed.Load() {
 				t.Errorf("add: %v", err)
@@ -85,7 +95,7 @@ func TestKilledLogLosesNothing(t *testing.T) {
 						return
 					default:
 					}
-					s := logtest.Sign(t, logtest.Release(fmt.Sprintf("%d.%d.%d", round, worker, n), ""), "publisher")
+					s := logtest.Sign(t, logtest.Release(fmt.Sprintf("%d.%d.%d", round, worker/2, n), fmt.Sprint(worker%2)), "publisher")
 					mu.Lock()
 					// Also what was sent before, perhaps to a log that was killed
 					// before it could answer.
@@ -115,8 +125,8 @@ func TestKilledLogLosesNothing(t *testing.T) {
 		process.Restart()
 		killed.Store(false)
 	}
-	t.Logf("%d answers with a receipt, %d without, %d statements, %d kills", receipts, without, len(answered), kills)
-	if receipts == 0 || without == 0 || len(answered) < kills {
+	t.Logf("%d answers with a receipt, %d without, %d conflicts, %d statements, %d kills", receipts, without, conflicts, len(answered), kills)
+	if receipts == 0 || without == 0 || conflicts == 0 || len(answered) < kills {
 		t.Fatalf("the log answered too little for this to tell anything")
 	}
 
@@ -136,6 +146,7 @@ func TestKilledLogLosesNothing(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	found := make(map[statement.ID][]int64)
+	versions := make(map[string]statement.ID)
 	for e, err := range c.Entries(t.Context(), checkpoint, 0) {
 		if err != nil {
 			t.Fatal(err)
@@ -145,6 +156,12 @@ func TestKilledLogLosesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		found[s.ID] = append(found[s.ID], e.Index)
+		if r, ok := s.Release(); ok {
+			if other, ok := versions[r.Version]; ok && other != s.ID {
+				t.Errorf("entry %d is a second payload of version %s", e.Index, r.Version)
+			}
+			versions[r.Version] = s.ID
+		}
 	}
 	for id, index := range answered {
 		if at := found[id]; len(at) == 0 || at[0] != index {
