@@ -112,11 +112,11 @@ func (m *Mirrors) search(ctx context.Context, dists, name, keyring string, now t
 	}
 	release, err := openRelease(ctx, signed, keyring)
 	if err != nil {
-		return nil, fmt.Errorf("%s/InRelease: %w", suite, err)
+		return nil, fmt.Errorf("%s/InRelease: %w", redacted(suite), err)
 	}
 	index, err := parseRelease(release, name, now)
 	if err != nil {
-		return nil, fmt.Errorf("%s/InRelease: %w", suite, err)
+		return nil, fmt.Errorf("%s/InRelease: %w", redacted(suite), err)
 	}
 	// The place by digest stays the same while the mirror is being updated.
 	packed, err := m.get(ctx, suite+"/main/binary-amd64/by-hash/SHA256/"+index.sha256, index.size)
@@ -126,15 +126,15 @@ func (m *Mirrors) search(ctx context.Context, dists, name, keyring string, now t
 		}
 	}
 	if sum := sha256.Sum256(packed); hex.EncodeToString(sum[:]) != index.sha256 {
-		return nil, fmt.Errorf("%s/%s is not what the signed Release file names: try again when the mirror is up to date", suite, index.path)
+		return nil, fmt.Errorf("%s/%s is not what the signed Release file names: try again when the mirror is up to date", redacted(suite), index.path)
 	}
 	plain, err := decompressIndex(index.path, packed)
 	if err != nil {
-		return nil, fmt.Errorf("expanding %s/%s: %w", suite, index.path, err)
+		return nil, fmt.Errorf("expanding %s/%s: %w", redacted(suite), index.path, err)
 	}
 	found, err := parsePackages(plain, patterns)
 	if err != nil {
-		return nil, fmt.Errorf("reading %s/%s: %w", suite, index.path, err)
+		return nil, fmt.Errorf("reading %s/%s: %w", redacted(suite), index.path, err)
 	}
 	return found, nil
 }

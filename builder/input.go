@@ -88,6 +88,15 @@ func (e *InputError) Error() string {
 
 func (e *InputError) Unwrap() error { return e.Err }
 
+// Public is the error without what the sources said, which names them.
+func (e *InputError) Public() string {
+	kind := ErrUnavailable
+	if errors.Is(e.Err, ErrChanged) {
+		kind = ErrChanged
+	}
+	return (&InputError{e.Input, kind}).Error()
+}
+
 // Cache is a folder of inputs under their digests. It is safe for concurrent
 // use, also by several processes.
 type Cache struct{ Dir string }

@@ -186,7 +186,7 @@ func (m *Mirrors) Fetch(ctx context.Context, in Input) (io.ReadCloser, error) {
 		}
 		if length >= 0 && length != in.Size {
 			body.Close()
-			reasons = append(reasons, fmt.Sprintf("%s has %d bytes there, not %d", base, length, in.Size))
+			reasons = append(reasons, fmt.Sprintf("%s has %d bytes there, not %d", redacted(base), length, in.Size))
 			continue
 		}
 		return body, nil
@@ -198,6 +198,15 @@ func (m *Mirrors) Fetch(ctx context.Context, in Input) (io.ReadCloser, error) {
 // mirrors compare them literally.
 func escapePath(p string) string { return (&url.URL{Path: p}).EscapedPath() }
 
+// redacted is an address to be shown: apt's sources may hold a password.
+func redacted(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return "a mirror"
+	}
+	return u.Redacted()
+}
+
 // stallTimeout is how long a mirror may send nothing: then the next is asked.
 const stallTimeout = time.Minute
 
@@ -208,7 +217,7 @@ func (m *Mirrors) open(ctx context.Context, address string) (_ io.ReadCloser, le
 	if stall == 0 {
 		stall = stallTimeout
 	}
-	watch := time.AfterFunc(stall, func() { cancel(fmt.Errorf("%s sent nothing for %v", address, stall)) })
+	watch := time.AfterFunc(stall, func() { cancel(fmt.Errorf("%s sent nothing for %v", redacted(address), stall)) })
 	defer func() {
 		if err != nil {
 			watch.Stop()
@@ -232,7 +241,7 @@ func (m *Mirrors) open(ctx context.Context, address string) (_ io.ReadCloser, le
 	}
 	if res.StatusCode != http.StatusOK {
 		res.Body.Close()
-		return nil, 0, fmt.Errorf("%s answers %s", address, res.Status)
+		return nil, 0, fmt.Errorf("%s answers %s", redacted(address), res.Status)
 	}
 	return &watched{res.Body, ctx, cancel, watch, stall}, res.ContentLength, nil
 }
@@ -274,9 +283,9 @@ func (m *Mirrors) get(ctx context.Context, address string, limit int64) ([]byte,
 	n, err := io.Copy(&b, io.LimitReader(body, limit+1))
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("reading %s: %w", address, err)
+		return nil, fmt.Errorf("reading %s: %w", redacted(address), err)
 	case n > limit:
-		return nil, fmt.Errorf("reading %s: more than %d bytes", address, limit)
+		return nil, fmt.Errorf("reading %s: more than %d bytes", redacted(address), limit)
 	}
 	return b.Bytes(), nil
 }

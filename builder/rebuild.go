@@ -33,8 +33,11 @@ type Rebuilt struct {
 	Claims      []ClaimDifference
 	// Explanation tells both to people and machines; an addendum.
 	Explanation []byte
-	// Reason says why nothing was built, with CouldNotBuild.
+	// Reason says why nothing was built, with CouldNotBuild. It is published.
 	Reason string
+	// Detail says it to whoever owns this machine: with its folders and mirrors,
+	// and what the compiler printed.
+	Detail string
 }
 
 // ClaimDifference is a member of a release statement that is not what recipe,
@@ -69,12 +72,28 @@ func Rebuild(ctx context.Context, release *statement.Signed, addenda Addenda, fe
 	case isLocalTrouble(err), errors.Is(err, errUnread):
 		return nil, fmt.Errorf("rebuilding: %w", err)
 	}
-	reason := err.Error()
+	return &Rebuilt{Outcome: statement.CouldNotBuild, Reason: oneLine(publicReason(err, o.WorkDir)), Detail: err.Error()}, nil
+}
+
+// publicReason leaves out of an error what belongs to this machine: what its
+// compiler printed, its mirrors, whose addresses may hold passwords, and its
+// folders. A reason is published.
+func publicReason(err error, workDir string) string {
 	var compile *CompileError
-	if errors.As(err, &compile) {
-		reason = compile.Public()
+	var input *InputError
+	switch {
+	case errors.As(err, &compile):
+		return compile.Public()
+	case errors.As(err, &input) && input.Input.Kind == DebianPackage:
+		return input.Public()
 	}
-	return &Rebuilt{Outcome: statement.CouldNotBuild, Reason: oneLine(reason)}, nil
+	reason := err.Error()
+	for _, dir := range []string{workDir, os.TempDir()} {
+		if dir != "" && dir != "/" {
+			reason = strings.ReplaceAll(reason, dir, "...")
+		}
+	}
+	return reason
 }
 
 // errUnread says that the log could not be asked for an addendum, which says

@@ -215,6 +215,34 @@ func TestRebuildKeepsSecrets(t *testing.T) {
 	}
 }
 
+// TestReasonsNameNothingOfThisMachine: a reason is published.
+func TestReasonsNameNothingOfThisMachine(t *testing.T) {
+	in := inputOf("a package")
+	in.Kind, in.Name = DebianPackage, "pool/main/x/x_1.0_amd64.deb"
+	gone := serveFiles(t, nil)
+	secret := strings.Replace(gone, "http://", "http://user:sesame@", 1)
+	work := t.TempDir()
+	_, unavailable := (Cache{work}).Get(t.Context(), in, []Fetcher{&Mirrors{URLs: []string{secret}}})
+	wrong := serveFiles(t, map[string]string{"/" + in.Name: "b package"})
+	_, changed := (Cache{work}).Get(t.Context(), in, []Fetcher{&Mirrors{URLs: []string{wrong}}})
+	_, unpacked := unpackedSize(filepath.Join(work, "no.zip"), 1)
+	for _, c := range []struct {
+		err  error
+		want string
+	}{
+		{unavailable, "getting the debian package pool/main/x/x_1.0_amd64.deb (SHA-256 " + in.SHA256 + "): it cannot be fetched"},
+		{changed, "getting the debian package pool/main/x/x_1.0_amd64.deb (SHA-256 " + in.SHA256 + "): it is not what the lock names"},
+		{unpacked, "open .../no.zip: no such file or directory"},
+	} {
+		if got := publicReason(c.err, work); got != c.want {
+			t.Errorf("got %q, want %q", got, c.want)
+		}
+	}
+	if strings.Contains(unavailable.Error(), "sesame") {
+		t.Errorf("a password is shown: %v", unavailable)
+	}
+}
+
 // TestALargeReleaseIsSpokenOf lists so many artefacts that only just a release
 // statement can be made of them.
 func TestALargeReleaseIsSpokenOf(t *testing.T) {
