@@ -32,6 +32,7 @@ func newHelp() *cobra.Command {
 				return fmt.Errorf("there is no command %q; see vitrine --help", strings.Join(args, " "))
 			}
 			about.InitDefaultHelpFlag()
+			about.InitDefaultVersionFlag()
 			return about.Help()
 		},
 	}

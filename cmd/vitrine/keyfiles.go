@@ -84,7 +84,7 @@ func readNoteKey(path, flag string) (name string, skey string, key ed25519.Priva
 		return "", "", nil, err
 	}
 	if !bytes.HasPrefix(text, []byte(noteKeyPrefix)) {
-		return "", "", nil, notThe("the key of a "+flag, path, text, "vitrine keygen --"+flag+" KEYNAME NAME")
+		return "", "", nil, notThe("the secret key of a "+flag, path, text, "vitrine keygen --"+flag+" KEYNAME NAME")
 	}
 	skey = strings.TrimSpace(string(text))
 	name, key, err = parseNoteKey(skey)

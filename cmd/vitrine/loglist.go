@@ -116,7 +116,7 @@ func describe(e log.Entry, known []policies.Key) logEntry {
 	case err == nil:
 		entry.Signer = policies.KeyNamed(known, key)
 	case errors.Is(err, statement.ErrBadSignature):
-		entry.Detail = err.Error()
+		entry.Detail = statement.ErrBadSignature.Error()
 	}
 	return entry
 }
