@@ -11,7 +11,7 @@ GOTESTSUM   := $(GO) run gotest.tools/gotestsum@v1.13.0
 STATICCHECK := $(GO) run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOVULNCHECK := $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 
-BOOT_PACKAGES := qemu-system-x86 ovmf swtpm swtpm-tools tpm2-tools
+PACKAGES := gcc libc6-dev gpgv qemu-system-x86 ovmf swtpm swtpm-tools tpm2-tools
 FUZZTIME ?= 10m
 
 .PHONY: test deps lint unit recipes build bench soak fuzz
@@ -21,18 +21,19 @@ test: deps lint unit recipes
 build:
 	$(GO) build -o bin/ ./cmd/vitrine ./cmd/vitrine-node
 
-# As root on Debian, what a real boot needs is installed; anybody else is told.
+# As root on Debian, what is missing is installed; anybody else is told. The race
+# detector needs a C compiler, locking a recipe gpgv, and a boot the rest.
 deps:
 	@missing=""; \
-	for tool in qemu-system-x86_64 swtpm swtpm_setup tpm2_quote; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
+	for tool in gcc gpgv qemu-system-x86_64 swtpm swtpm_setup tpm2_quote; do command -v $$tool >/dev/null || missing="$$missing $$tool"; done; \
 	[ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || missing="$$missing OVMF"; \
 	if [ -n "$$missing" ]; then \
 		if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-			echo "installing what a measured boot needs:$$missing"; \
-			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(BOOT_PACKAGES) >/dev/null; \
+			echo "installing what is missing:$$missing"; \
+			apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $(PACKAGES) >/dev/null; \
 		else \
-			echo "real boots will be skipped; they need:$$missing"; \
-			echo "  sudo apt-get install --no-install-recommends $(BOOT_PACKAGES)"; \
+			echo "some tests will be skipped, or fail; they need:$$missing"; \
+			echo "  sudo apt-get install --no-install-recommends $(PACKAGES)"; \
 		fi; \
 	fi
 
