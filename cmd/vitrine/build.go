@@ -84,7 +84,7 @@ func printReproduction(c *cobra.Command, r *builder.Reproduction, asJSON bool) e
 		p := colours(c.OutOrStdout())
 		printArtefacts(c, r.First)
 		if r.Reproduced() {
-			say(c, false, "%s✓%s two builds gave the same bits", p.good, p.reset)
+			say(c, false, "%s✓%s two builds gave the same bits, in %s", p.good, p.reset, r.First.Dir)
 		} else {
 			say(c, false, "%s✗%s two builds gave other bits; these files differ:", p.bad, p.reset)
 			for _, cause := range builder.Causes(r.Differences) {
