@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 
@@ -25,8 +26,7 @@ Exit status 0: it is in the log and has its receipt. 1: the log refused it, or h
 receipt for it yet. 2: the log could not be asked.`,
 		Example: `  vitrine publish image --recipe testdata/recipes/hello-inference \
     --key publisher.key --log-policy tlog.policy
-  vitrine publish image --recipe testdata/recipes/hello-inference \
-    --log-policy tlog.policy --dry-run > payload.json`,
+  vitrine publish image --recipe testdata/recipes/hello-inference --dry-run > payload.json`,
 		Args: arguments,
 	}
 	recipe := addRecipeFlags(c)
@@ -36,7 +36,12 @@ receipt for it yet. 2: the log could not be asked.`,
 	flags := addBuildFlags(c)
 	l := addLogFlags(c)
 	asJSON := jsonFlag(c)
+	// A payload that is only shown goes into no log.
+	delete(c.Flags().Lookup("log-policy").Annotations, cobra.BashCompOneRequiredFlag)
 	c.RunE = func(c *cobra.Command, args []string) error {
+		if *l.policy == "" && !*dryRun {
+			return usageError(c, errors.New("--log-policy FILE is missing"))
+		}
 		e, err := flags.environment(c.Context())
 		if err != nil {
 			return err

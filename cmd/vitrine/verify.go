@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -117,16 +118,19 @@ func verifyNode(ctx context.Context, url string, opts verifier.Options, dated bo
 }
 
 func replay(ctx context.Context, path string, opts verifier.Options, at string) (*verifier.Verdict, error) {
+	b, err := readFile(path, verifier.MaxRecordingBytes)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w; to ask a node, give https://HOST:PORT", err)
+	}
+	if err != nil {
+		return nil, err
+	}
 	if at == "" {
-		return nil, fmt.Errorf("%s is a file; say with --at at which time to judge it (to ask a node, give https://HOST:PORT)", fileName(path))
+		return nil, fmt.Errorf("%s is a file; say with --at at which time to judge it", fileName(path))
 	}
 	t, err := time.Parse(time.RFC3339, at)
 	if err != nil {
 		return nil, fmt.Errorf("--at %s is not a time such as 2026-11-25T12:00:00Z", at)
-	}
-	b, err := readFile(path, verifier.MaxRecordingBytes)
-	if err != nil {
-		return nil, err
 	}
 	r, err := verifier.ParseRecording(b)
 	if err != nil {
