@@ -24,6 +24,9 @@ import (
 var update = flag.Bool("update", false, "write the expected output into testdata/script anew")
 
 func TestMain(m *testing.M) {
+	// Under the race detector a process would sleep for a second before it ends,
+	// each of some hundreds.
+	os.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=0"))
 	testscript.Main(m, map[string]func(){"vitrine": main})
 }
 
@@ -39,6 +42,7 @@ func TestScripts(t *testing.T) {
 				return err
 			}
 			env.Setenv("HOME", home)
+			env.Setenv("GORACE", os.Getenv("GORACE"))
 			env.Setenv("INPUTS", filepath.Join(shared.dir, "inputs"))
 			env.Setenv("GO_CACHE", filepath.Join(shared.dir, "go"))
 			env.Values[fixtureKey{}] = shared

@@ -50,7 +50,7 @@ func serve(ts *testscript.TestScript, neg bool, args []string) {
 func (w *world) start(ts *testscript.TestScript, name string, args []string) {
 	s := &server{args: args, cmd: exec.Command("vitrine", args...), said: &bytes.Buffer{}, ended: make(chan error, 1)}
 	s.cmd.Dir = ts.Getenv("WORK")
-	s.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + ts.Getenv("HOME"), "TMPDIR=" + ts.Getenv("TMPDIR")}
+	s.cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + ts.Getenv("HOME"), "TMPDIR=" + ts.Getenv("TMPDIR"), "GORACE=" + os.Getenv("GORACE")}
 	var err error
 	s.log, err = os.OpenFile(ts.MkAbs(name+".err"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	ts.Check(err)

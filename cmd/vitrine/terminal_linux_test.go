@@ -35,7 +35,7 @@ func TestColourOnlyOnATerminal(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			cmd := exec.Command("vitrine", "rejections", "receipt/quorum")
-			cmd.Env = []string{"PATH=" + os.Getenv("PATH"), c.env}
+			cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "GORACE=" + os.Getenv("GORACE"), c.env}
 			var out string
 			if c.terminal {
 				out = onTerminal(t, cmd, &cmd.Stdout)
@@ -66,7 +66,7 @@ func TestProgressOnlyOnATerminal(t *testing.T) {
 	}
 	lock := func(args ...string) *exec.Cmd {
 		cmd := exec.Command("vitrine", append([]string{"lock", recipe, "--cache", filepath.Join(dir, "inputs")}, args...)...)
-		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TERM=xterm"}
+		cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + dir, "TERM=xterm", "GORACE=" + os.Getenv("GORACE")}
 		return cmd
 	}
 	for _, args := range [][]string{nil, {"--json"}} {
