@@ -7,6 +7,8 @@ import (
 	"io"
 	"net/url"
 	"time"
+
+	"github.com/vitrine-dev/vitrine/verifier/hardware"
 )
 
 // FetchOptions say how to get evidence. The zero value asks with a nonce.
@@ -61,7 +63,8 @@ func Fetch(ctx context.Context, node string, opts FetchOptions) (*Recording, err
 	if opts.Now != nil {
 		now = opts.Now()
 	}
-	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	ctx, cancel := context.WithTimeoutCause(ctx, connectTimeout,
+		hardware.Refuse("node/unreachable", "%s did not answer within %s", addr, connectTimeout))
 	defer cancel()
 	conn, spki, err := connect(ctx, opts.Dial, addr, now)
 	if err != nil {
