@@ -1,5 +1,6 @@
 # make test   everything: vet, static analysis, race detector, fuzz seeds, real boots
 # make bench  every hot path against its floor, measured in the same run
+# make lock   the example's inputs as they are now, by digest
 # make soak   what takes longer than a reader's patience: fuzzing, repeated kills
 
 SHELL := /bin/bash
@@ -14,12 +15,15 @@ GOVULNCHECK := $(GO) run golang.org/x/vuln/cmd/govulncheck@v1.9.0
 PACKAGES := gcc libc6-dev gpgv qemu-system-x86 ovmf swtpm swtpm-tools tpm2-tools
 FUZZTIME ?= 10m
 
-.PHONY: test deps lint unit recipes build bench soak fuzz
+.PHONY: test deps lint unit recipes build lock bench soak fuzz
 
 test: deps lint unit recipes
 
 build:
 	$(GO) build -o bin/ ./cmd/vitrine ./cmd/vitrine-node
+
+lock:
+	$(GO) run ./cmd/vitrine lock testdata/recipes/hello-inference
 
 # As root on Debian, what is missing is installed; anybody else is told. The race
 # detector needs a C compiler, locking a recipe gpgv, and a boot the rest.

@@ -136,9 +136,10 @@ func replay(ctx context.Context, path string, opts verifier.Options, at string) 
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", fileName(path), err)
 	}
-	v, err := verifier.Replay(ctx, r, t, opts)
-	if v == nil {
-		return refusedEarly(err, verifier.Verdict{Policy: opts.Policy.Name, Time: t, Historical: true})
+	// A node whose document cannot be read is refused. A file that holds one is
+	// just a file that cannot be read: there is nothing to give a verdict on.
+	if _, err := r.Input(); err != nil {
+		return nil, fmt.Errorf("%s: /document: %v; give a file that verify --save wrote of a node that was not refused for this", fileName(path), err)
 	}
-	return v, err
+	return verifier.Replay(ctx, r, t, opts)
 }
