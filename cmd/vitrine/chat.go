@@ -55,18 +55,21 @@ and nothing was sent. 2: there was no answer.`,
 		}
 		var verdict *verifier.Verdict
 		transport, err := verifier.NewTransport(verifier.TransportOptions{
-			Options:   opts,
-			OnVerdict: func(_ string, v *verifier.Verdict, _ error) { verdict = v },
+			Options: opts,
+			OnVerdict: func(_ string, v *verifier.Verdict, err error) {
+				// Before a byte of the prompt goes out. A refusal is printed where
+				// it ends the command.
+				if err == nil && verdict == nil && !*asJSON {
+					printVerdict(c, v, nil, false)
+				}
+				verdict = v
+			},
 		})
 		if err != nil {
 			return err
 		}
 		defer transport.CloseIdleConnections()
-		answer, err := chat(c, &http.Client{Transport: transport}, args[0], *model, prompt, func() {
-			if !*asJSON {
-				printVerdict(c, verdict, nil, false)
-			}
-		}, *asJSON)
+		answer, err := chat(c, &http.Client{Transport: transport}, args[0], *model, prompt, *asJSON)
 		if err != nil && verdict == nil {
 			verdict, err = refusedEarly(err, verifier.Verdict{Policy: opts.Policy.Name, Time: timeNow()})
 		}
@@ -89,9 +92,9 @@ type answer struct {
 	first, final time.Time
 }
 
-// chat sends a prompt and reads the streamed answer. began is called before the
-// first byte of the answer is printed.
-func chat(c *cobra.Command, client *http.Client, url, model, prompt string, began func(), quiet bool) (*answer, error) {
+// chat sends a prompt and reads the streamed answer, which it prints as it comes
+// unless it is to be quiet.
+func chat(c *cobra.Command, client *http.Client, url, model, prompt string, quiet bool) (*answer, error) {
 	body, err := json.Marshal(map[string]any{
 		"model": model, "stream": true,
 		"messages": []map[string]string{{"role": "user", "content": prompt}},
@@ -112,7 +115,6 @@ func chat(c *cobra.Command, client *http.Client, url, model, prompt string, bega
 	if resp.StatusCode != http.StatusOK {
 		return nil, fmt.Errorf("the inference server answered %s", resp.Status)
 	}
-	began()
 	a := &answer{}
 	lines := bufio.NewScanner(io.LimitReader(resp.Body, maxAnswerBytes))
 	lines.Buffer(nil, maxEventBytes)

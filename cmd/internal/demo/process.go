@@ -164,6 +164,41 @@ func (s *story) overheard(args []string, text string) {
 	}
 }
 
+// live runs a command that has to answer yes, and shows what it prints at the
+// moment it prints it.
+func (s *story) live(ctx context.Context, args ...string) error {
+	s.show(args)
+	cmd := exec.CommandContext(ctx, s.c.Vitrine, args...)
+	cmd.Dir = s.dir
+	var stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &indenter{w: s.c.Out, fresh: true}, &stderr
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("vitrine %s: %w: %s", args[0], err, tail(stderr.String()))
+	}
+	return nil
+}
+
+// indenter puts what passes through it below the command that it belongs to.
+type indenter struct {
+	w     io.Writer
+	fresh bool // at the beginning of a line
+}
+
+func (i *indenter) Write(b []byte) (int, error) {
+	for line := range bytes.Lines(b) {
+		if i.fresh {
+			if _, err := io.WriteString(i.w, "   "); err != nil {
+				return 0, err
+			}
+		}
+		if _, err := i.w.Write(line); err != nil {
+			return 0, err
+		}
+		i.fresh = bytes.HasSuffix(line, []byte("\n"))
+	}
+	return len(b), nil
+}
+
 // process is a server that the demo started.
 type process struct {
 	name  string

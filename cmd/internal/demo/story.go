@@ -328,9 +328,19 @@ func (s *story) accept(ctx context.Context) error {
 			return err
 		}
 	}
-	a, err := s.must(ctx, "chat", s.node.url, "What is a vitrine?", "--policy", "policy.yaml", "--state", "seen", "--model", "hello-1", "--json")
+	chat := []string{"chat", s.node.url, "What is a vitrine?", "--policy", "policy.yaml", "--state", "seen", "--model", "hello-1"}
+	if !s.c.JSON {
+		if err := s.live(ctx, chat...); err != nil {
+			return err
+		}
+	}
+	// Once more for what a screen does not show: when each chunk came.
+	a, err := s.quietly(ctx, append(chat, "--json")...)
 	if err != nil {
 		return err
+	}
+	if a.exit != 0 {
+		return fmt.Errorf("vitrine chat ended with status %d: %s", a.exit, tail(a.stderr+string(a.stdout)))
 	}
 	var said struct {
 		Verdict verdict `json:"verdict"`
@@ -343,14 +353,7 @@ func (s *story) accept(ctx context.Context) error {
 	if err := a.into(&said); err != nil {
 		return err
 	}
-	for _, c := range said.Verdict.Checks {
-		s.say("   %-9s %-15s %s%s%s", c.Result, c.Name, s.dim, c.Saw, s.reset)
-	}
-	for _, n := range said.Verdict.Notes {
-		s.say("   note: %s%s%s", s.dim, n, s.reset)
-	}
-	s.say("   %s%s%s", s.bold, said.Verdict.Sentence, s.reset)
-	s.say("   answer, %d chunks over %d ms: %s", said.Answer.Chunks, said.Answer.FirstToLast, said.Answer.Text)
+	s.say("   %d chunks, the last %d ms after the first", said.Answer.Chunks, said.Answer.FirstToLast)
 	switch {
 	case !said.Verdict.Accepted:
 		return errors.New("the prompt was sent without an accepting verdict")
